@@ -1,0 +1,97 @@
+import js from '@eslint/js'
+import { defineConfig } from 'eslint/config'
+import tseslint from 'typescript-eslint'
+import { layers } from './scripts/eslint-layers.mjs'
+
+// Imports point strictly down: a file may import what stands above it here. A new file gets a place of its own.
+const files = {
+  core: [
+    'errors.ts',
+    'options.ts',
+    'sys/constants.ts',
+    'sys/native.ts',
+    'sys/index.ts',
+    'epoll.d.ts',
+    'batch.ts',
+    'registry.ts',
+    'fd-handle.ts',
+    'stats.ts',
+    'wakeup.ts',
+    'reactor.ts',
+    'source.ts',
+    'once.ts',
+    'fd-watcher.ts',
+    'index.ts',
+  ],
+  'fd-events': [
+    'durations.ts',
+    'deadlines.ts',
+    'event-fd.ts',
+    'timer-options.ts',
+    'timer-schedule.ts',
+    'timer-fd.ts',
+    'signal-names.ts',
+    'signal-info.ts',
+    'signal-hub.ts',
+    'signal-fd.ts',
+    'socket-options.ts',
+    'unix-path.ts',
+    'stream-queue.ts',
+    'unix-stream.ts',
+    'unix-listener.ts',
+    'index.ts',
+  ],
+}
+const packages = {
+  core: [],
+  'fd-events': ['core'],
+  examples: ['core', 'fd-events'],
+  bench: ['core', 'fd-events'],
+}
+
+export default defineConfig(
+  { ignores: ['**/dist/', '**/build/', 'docs/api/'] },
+  js.configs.recommended,
+  {
+    files: ['**/*.{js,mjs}'],
+    languageOptions: {
+      globals: {
+        Buffer: 'readonly',
+        console: 'readonly',
+        performance: 'readonly',
+        process: 'readonly',
+        URL: 'readonly',
+      },
+    },
+  },
+  {
+    files: ['**/*.ts'],
+    extends: [tseslint.configs.strictTypeChecked],
+    languageOptions: {
+      parserOptions: { project: './tsconfig.check.json', tsconfigRootDir: import.meta.dirname },
+    },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true },
+      ],
+      // `return void f()` and `(x) => f(x)` are how a handler is written.
+      '@typescript-eslint/no-confusing-void-expression': [
+        'error',
+        { ignoreArrowShorthand: true, ignoreVoidOperator: true, ignoreVoidReturningFunctions: true },
+      ],
+      '@typescript-eslint/no-meaningless-void-operator': 'off',
+      '@typescript-eslint/consistent-type-imports': ['error', { disallowTypeAnnotations: false }],
+      '@typescript-eslint/switch-exhaustiveness-check': [
+        'error',
+        { considerDefaultExhaustiveForUnions: true },
+      ],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+    },
+  },
+  {
+    files: ['packages/*/src/**/*.ts'],
+    plugins: { local: { rules: { layers } } },
+    rules: { 'local/layers': ['error', { packages, files }] },
+  },
+)

@@ -1,0 +1,148 @@
+// A closed-loop load generator for echo servers on a Unix socket.
+//
+//   load PATH SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID
+//
+// Every client sends PIPELINE messages of SIZE bytes in one write, waits until all of them have come back,
+// and goes on at once; a round trip is the time from that write to the last byte. After a warm-up of a
+// quarter of SECONDS it measures for SECONDS and prints one line of JSON. The server's CPU time is read from
+// its process clock at both ends of the same window, so it covers exactly the messages counted, in
+// nanoseconds and over all of its threads. `spin` polls without sleeping, so that the figures hold the
+// server's wake-up only.
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { kMaxEvents = 256, kSubBits = 7, kSubBuckets = 1 << kSubBits, kBuckets = 64 * kSubBuckets };
+
+typedef struct {
+  int fd;
+  size_t received;   // bytes of the current burst that have come back
+  uint64_t sent_at;  // when its write began
+} Client;
+
+// Round-trip times, in buckets that are exact below 256 ns and at most 0.8 % wide above: a few kilobytes
+// whatever the length of the run, so that recording does not evict the data under test from the cache.
+static uint32_t histogram[kBuckets];
+static uint64_t recorded, slowest;
+
+static uint64_t Nanoseconds(clockid_t clock) {
+  struct timespec time;
+  if (clock_gettime(clock, &time) != 0) err(1, "clock_gettime");
+  return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+static void Record(uint64_t nanoseconds) {
+  int shift = nanoseconds < kSubBuckets ? 0 : 63 - kSubBits - __builtin_clzll(nanoseconds);
+  histogram[(uint64_t)shift * kSubBuckets + (nanoseconds >> shift)]++;
+  recorded++;
+  if (nanoseconds > slowest) slowest = nanoseconds;
+}
+
+// The smallest time, in microseconds, that `share` of all round trips did not exceed.
+static double Percentile(double share) {
+  uint64_t rank = (uint64_t)(share * (double)recorded), seen = 0;
+  int index = 0;
+  while (index < kBuckets - 1 && (seen += histogram[index]) <= rank) index++;
+  int shift = index < 2 * kSubBuckets ? 0 : index / kSubBuckets - 1;
+  return (double)((uint64_t)(index - shift * kSubBuckets) << shift) / 1e3;
+}
+
+static int Connect(const char* path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) errx(1, "path too long: %s", path);
+  strcpy(address.sun_path, path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) err(1, "socket");
+  if (connect(fd, (const struct sockaddr*)&address, sizeof address) != 0) err(1, "connect %s", path);
+  return fd;
+}
+
+static void Send(Client* client, const char* burst, size_t length) {
+  client->received = 0;
+  client->sent_at = Nanoseconds(CLOCK_MONOTONIC);
+  ssize_t sent = send(client->fd, burst, length, MSG_NOSIGNAL);
+  if (sent != (ssize_t)length) err(1, "sent %zd of %zu bytes", sent, length);
+}
+
+// Sleeps until the whole burst is back.
+static void Await(Client* client, char* echo, size_t length) {
+  size_t missing = length - client->received;
+  ssize_t received = recv(client->fd, echo + client->received, missing, MSG_WAITALL);
+  if (received != (ssize_t)missing) err(1, "received %zd of %zu bytes", received, missing);
+}
+
+// Before anything is timed: one burst, compared byte by byte, proves that the other side accepted us and
+// echoes.
+static void CheckEcho(Client* client, const char* burst, char* echo, size_t length) {
+  Send(client, burst, length);
+  Await(client, echo, length);
+  if (memcmp(burst, echo, length) != 0) errx(1, "the server does not echo");
+}
+
+int main(int argc, char** argv) {
+  if (argc != 8) errx(2, "usage: load PATH SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID");
+  size_t size = strtoul(argv[2], NULL, 10), clients = strtoul(argv[3], NULL, 10);
+  size_t pipeline = strtoul(argv[4], NULL, 10), length = size * pipeline;
+  double seconds = strtod(argv[5], NULL);
+  int timeout = strcmp(argv[6], "spin") == 0 ? 0 : 100;
+  if (length == 0 || clients == 0 || !(seconds > 0)) errx(2, "SIZE, CLIENTS, PIPELINE, SECONDS: more than 0");
+  clockid_t server_clock;
+  if ((errno = clock_getcpuclockid(atoi(argv[7]), &server_clock)) != 0) err(1, "pid %s", argv[7]);
+
+  char* burst = malloc(length);
+  char* echo = malloc(length);
+  Client* table = calloc(clients, sizeof *table);
+  int epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (burst == NULL || echo == NULL || table == NULL || epoll < 0) err(1, "set-up");
+  for (size_t i = 0; i < length; i++) burst[i] = (char)(i * 31 + i / 251);
+  for (size_t i = 0; i < clients; i++) {
+    table[i].fd = Connect(argv[1]);
+    CheckEcho(&table[i], burst, echo, length);
+    struct epoll_event interest = {.events = EPOLLIN, .data.ptr = &table[i]};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, table[i].fd, &interest) != 0) err(1, "epoll_ctl");
+  }
+  for (size_t i = 0; i < clients; i++) Send(&table[i], burst, length);
+
+  uint64_t now, begin = Nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(seconds * 0.25e9), end = 0, server_cpu = 0;
+  int measuring = 0;
+  struct epoll_event events[kMaxEvents];
+  for (;;) {
+    int count = epoll_wait(epoll, events, kMaxEvents, timeout);
+    now = Nanoseconds(CLOCK_MONOTONIC);
+    if (!measuring && now >= begin) {
+      measuring = 1;
+      begin = now;
+      end = begin + (uint64_t)(seconds * 1e9);
+      server_cpu = Nanoseconds(server_clock);
+    }
+    if (measuring && now >= end) break;
+    for (int i = 0; i < count; i++) {
+      Client* client = events[i].data.ptr;
+      ssize_t received = recv(client->fd, echo, length - client->received, MSG_DONTWAIT);
+      if (received <= 0) err(1, "the server closed a connection");
+      client->received += (size_t)received;
+      if (client->received < length) continue;
+      if (measuring) Record(Nanoseconds(CLOCK_MONOTONIC) - client->sent_at);
+      Send(client, burst, length);
+    }
+  }
+  server_cpu = Nanoseconds(server_clock) - server_cpu;
+  // Closing with unread replies would reset the connections, an error that the next run need not inherit.
+  for (size_t i = 0; i < clients; i++) Await(&table[i], echo, length);
+  if (recorded == 0) errx(1, "no message came back in %.2f s", seconds);
+
+  double messages = (double)(recorded * pipeline), elapsed = (double)(now - begin) / 1e9;
+  printf("{\"messagesPerSecond\":%.0f,\"serverCpuNsPerMessage\":%.1f,\"serverBusyShare\":%.4f,",
+         messages / elapsed, (double)server_cpu / messages, (double)server_cpu / 1e9 / elapsed);
+  printf("\"p50Micros\":%.2f,\"p99Micros\":%.2f,\"p999Micros\":%.2f,\"maxMicros\":%.2f}\n", Percentile(0.5),
+         Percentile(0.99), Percentile(0.999), (double)slowest / 1e3);
+}

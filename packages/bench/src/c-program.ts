@@ -1,0 +1,29 @@
+/**
+ * The C programs beside the benches (`c/*.c`), compiled on first use into `build/`. A binary's name holds the
+ * hash of what it was made from, so an unchanged program is never compiled twice and a changed one never
+ * mistaken.
+ */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror']
+
+/** The path of the compiled program `name`. */
+export function cProgram(name: 'echo-epoll' | 'load'): string {
+  const source = fileURLToPath(new URL(`../c/${name}.c`, import.meta.url))
+  const folder = fileURLToPath(new URL('../build/', import.meta.url))
+  const hash = createHash('sha256')
+    .update(FLAGS.join(' '))
+    .update(readFileSync(source))
+    .digest('hex')
+    .slice(0, 12)
+  const binary = `${folder}${name}-${hash}`
+  if (existsSync(binary)) return binary
+  mkdirSync(folder, { recursive: true })
+  const unfinished = `${binary}.${process.pid}`
+  execFileSync('cc', [...FLAGS, '-o', unfinished, source], { stdio: 'inherit' })
+  renameSync(unfinished, binary)
+  return binary
+}

@@ -1,0 +1,41 @@
+/** The load generator (`c/load.c`), run against a server from its own processor. */
+import { cProgram } from './c-program.js'
+import { output } from './child.js'
+import { pinned, processors } from './machine.js'
+import { parseFigures } from './report.js'
+import type { Server } from './server.js'
+
+const MESSAGE_BYTES = 64
+
+/** What clients do. */
+export interface Load {
+  clients: number
+  /** Messages that each client has in flight. */
+  pipeline: number
+  seconds: number
+  /** Whether the generator polls instead of sleeping. */
+  spin?: boolean
+}
+
+const FIGURES = [
+  'messagesPerSecond',
+  'serverCpuNsPerMessage',
+  'serverBusyShare',
+  'p50Micros',
+  'p99Micros',
+  'p999Micros',
+  'maxMicros',
+] as const
+
+/** What one run of the load generator measured. */
+export type LoadFigures = Record<(typeof FIGURES)[number], number>
+
+/** Loads `server` and measures. */
+export async function runLoad(
+  server: Server,
+  { clients, pipeline, seconds, spin = false }: Load,
+): Promise<LoadFigures> {
+  const numbers = [MESSAGE_BYTES, clients, pipeline, seconds].map(String)
+  const command = [cProgram('load'), server.path, ...numbers, spin ? 'spin' : 'block', String(server.pid)]
+  return parseFigures(await output(pinned(processors().load, command)), FIGURES)
+}

@@ -1,0 +1,55 @@
+/** The machine that the figures come from, and its two processors that servers and load are pinned to. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { cpus, loadavg, release } from 'node:os'
+
+/** What a reader of a figure must know about where it was measured. */
+export interface Machine {
+  cpu: string
+  cores: number
+  kernel: string
+  node: string
+  /** Processes running before the bench began; above about 0.5 somebody else was using the machine. */
+  loadAverage: number
+}
+
+export function machine(): Machine {
+  const [cpu] = cpus()
+  return {
+    cpu: cpu?.model.trim() ?? 'unknown processor',
+    cores: cpus().length,
+    kernel: release(),
+    node: process.version,
+    loadAverage: loadavg()[0] ?? 0,
+  }
+}
+
+export function machineLine({ cpu, cores, kernel, node, loadAverage }: Machine): string {
+  return `${cpu}, ${cores} cores, Linux ${kernel}, Node ${node}, load average before ${loadAverage.toFixed(2)}`
+}
+
+/**
+ * One processor for the server and another for the load generator, out of those that this process may use.
+ *
+ * @throws Error when fewer than two are allowed, or `taskset` (util-linux) is missing.
+ */
+export function processors(): { server: number; load: number } {
+  try {
+    execFileSync('taskset', ['--version'], { stdio: 'ignore' })
+  } catch {
+    throw new Error('The bench pins processes with taskset, which is not installed (package util-linux).')
+  }
+  const allowed = /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? ''
+  const numbers = allowed.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index)
+  })
+  const [server, load] = numbers
+  if (server === undefined || load === undefined) throw new Error('The bench needs two processors.')
+  return { server, load }
+}
+
+/** What runs `command` on one processor; `taskset` executes it in its own place, so the pid is the same. */
+export function pinned(processor: number, command: readonly string[]): string[] {
+  return ['taskset', '--cpu-list', String(processor), ...command]
+}

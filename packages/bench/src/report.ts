@@ -1,0 +1,109 @@
+/** What a bench has to say: tables for people, bars that are met or not, and every sample for machines. */
+
+/** How much a bench measures. */
+export interface Effort {
+  rounds: number
+  /** How long each run is measured. */
+  seconds: number
+}
+
+/** The result of one bench. */
+export interface Report {
+  title: string
+  tables: Table[]
+  bars: Bar[]
+  /** Everything measured, run by run. */
+  samples: object[]
+}
+
+/** A caption, and rows of cells of which the first is the header. */
+export interface Table {
+  caption: string
+  rows: string[][]
+}
+
+/** A promise and what came of it. */
+export interface Bar {
+  claim: string
+  limit: number
+  /** One value per round; the median is judged. */
+  measured: Spread
+  met: boolean
+}
+
+/** The middle of some values, and how far they spread. */
+export interface Spread {
+  median: number
+  min: number
+  max: number
+}
+
+export function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b)
+  const at = (index: number): number => sorted[index] ?? NaN
+  const last = sorted.length - 1
+  return { median: (at(Math.floor(last / 2)) + at(Math.ceil(last / 2))) / 2, min: at(0), max: at(last) }
+}
+
+/** Round by round, what `values` is to `base`: drift of the machine between rounds cancels out. */
+export function ratios(values: readonly number[], base: readonly number[]): Spread {
+  return spread(values.map((value, round) => value / (base[round] ?? NaN)))
+}
+
+export function atLeast(limit: number, claim: string, measured: Spread): Bar {
+  return { claim: `${claim}: at least ${limit}`, limit, measured, met: measured.median >= limit }
+}
+
+export function atMost(limit: number, claim: string, measured: Spread): Bar {
+  return { claim: `${claim}: at most ${limit}`, limit, measured, met: measured.median <= limit }
+}
+
+/** `median (min–max)`, each with two digits. */
+export function formatSpread({ median, min, max }: Spread, digits = 2): string {
+  return `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`
+}
+
+/** The report as text for a terminal. */
+export function render({ title, tables, bars }: Report): string {
+  const barTable = {
+    caption: 'bars (medians of the rounds judged)',
+    rows: bars.map(({ claim, measured, met }) => [claim, formatSpread(measured), met ? 'met' : 'NOT MET']),
+  }
+  return [title, ...[...tables, barTable].map(renderTable)].join('\n\n')
+}
+
+function renderTable({ caption, rows }: Table): string {
+  const widths: number[] = []
+  for (const row of rows)
+    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length)
+  const line = (row: string[]): string =>
+    row
+      .map((cell, column) =>
+        column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
+      )
+      .join('  ')
+  return [caption, ...rows.map((row) => `  ${line(row)}`)].join('\n')
+}
+
+/** The named numbers out of one line of JSON that a child process printed. */
+export function parseFigures<Name extends string>(
+  line: string,
+  names: readonly Name[],
+): Record<Name, number> {
+  const parsed: unknown = JSON.parse(line)
+  if (!holdsNumbers(parsed, names)) throw new Error(`expected the numbers ${names.join(', ')}, got ${line}`)
+  return parsed
+}
+
+function holdsNumbers<Name extends string>(
+  value: unknown,
+  names: readonly Name[],
+): value is Record<Name, number> {
+  const found = new Map<string, unknown>(Object.entries(value ?? {}))
+  return names.every((name) => typeof found.get(name) === 'number')
+}
+
+/** Progress goes to stderr, so that stdout holds results only. */
+export function progress(text: string): void {
+  console.error(`  ${text}`)
+}

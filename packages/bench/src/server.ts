@@ -1,0 +1,80 @@
+/**
+ * Echo servers as child processes: started on their own processor, ready when they print `ready`, killed when
+ * done. Each candidate is a small program of its own (`servers/*.ts`, `c/echo-epoll.c`) that takes the socket
+ * path first.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { cProgram } from './c-program.js'
+import { pinned, processors } from './machine.js'
+
+const START_LIMIT_MS = 10_000
+
+/** How to start one candidate on a socket path. */
+export type Candidate = (path: string) => string[]
+
+/** The path of a compiled program in `servers/`. */
+export function serverFile(name: string): string {
+  return fileURLToPath(new URL(`./servers/${name}.js`, import.meta.url))
+}
+
+export const cEpoll =
+  (mode: 'block' | 'spin'): Candidate =>
+  (path) => [cProgram('echo-epoll'), path, mode]
+
+export const nodeNet: Candidate = (path) => [process.execPath, serverFile('net'), path]
+
+export const ours =
+  (bytes: 'copy' | 'borrow' | 'offsets', busyPollMicros = 0): Candidate =>
+  (path) => [process.execPath, serverFile('fd-reactor'), path, bytes, String(busyPollMicros)]
+
+/** A running server. */
+export class Server implements AsyncDisposable {
+  readonly pid: number
+  readonly path: string
+  readonly #child: ChildProcess
+  readonly #folder: string
+  readonly #cleanUp = (): void => {
+    this.#child.kill('SIGKILL')
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  /** Starts a candidate and waits until it listens. */
+  static async start(candidate: Candidate): Promise<Server> {
+    const folder = mkdtempSync(join(tmpdir(), 'fd-reactor-bench-'))
+    const path = join(folder, 'echo.sock')
+    const [file = '', ...args] = pinned(processors().server, candidate(path))
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const server = new Server(child, folder, path)
+    try {
+      const signal = AbortSignal.timeout(START_LIMIT_MS)
+      const ended = once(child, 'exit', { signal }).then(() => 'ended')
+      const said = await Promise.race([once(child.stdout, 'data', { signal }).then(String), ended])
+      if (said.trim() !== 'ready') throw new Error(`${args.join(' ')}: expected ready, got ${said}`)
+    } catch (error) {
+      await server[Symbol.asyncDispose]()
+      throw error
+    }
+    return server
+  }
+
+  private constructor(child: ChildProcess, folder: string, path: string) {
+    this.pid = child.pid ?? 0
+    this.path = path
+    this.#child = child
+    this.#folder = folder
+    process.once('exit', this.#cleanUp)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    process.removeListener('exit', this.#cleanUp)
+    const running = this.#child.exitCode === null && this.#child.signalCode === null
+    const ended = running ? once(this.#child, 'exit') : undefined
+    this.#cleanUp()
+    await ended
+  }
+}

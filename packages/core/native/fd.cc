@@ -1,0 +1,57 @@
+// Descriptors as such: closing, duplicating, giving and taking ownership, and flock for the lock that guards a directory.
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "arguments.h"
+#include "environment.h"
+#include "exports.h"
+#include "syscall.h"
+
+namespace fdr {
+
+namespace {
+
+Napi::Value Close(const Napi::CallbackInfo& info) {
+  return Number(info, Environment::Of(info.Env()).Close(Int(info, 0)));
+}
+
+Napi::Value Own(const Napi::CallbackInfo& info) {
+  const int fd = Int(info, 0);
+  const int64_t flags = Syscall([&] { return fcntl(fd, F_GETFD); });
+  return Number(info, flags < 0 ? flags : Environment::Of(info.Env()).Own(fd));
+}
+
+Napi::Value Disown(const Napi::CallbackInfo& info) {
+  Environment::Of(info.Env()).Disown(Int(info, 0));
+  return info.Env().Undefined();
+}
+
+Napi::Value Duplicate(const Napi::CallbackInfo& info) {
+  const int fd = Int(info, 0);
+  return Number(info, Environment::Of(info.Env()).Own(Syscall([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); })));
+}
+
+Napi::Value Flock(const Napi::CallbackInfo& info) {
+  const int fd = Int(info, 0);
+  return Number(info, Syscall([&] { return flock(fd, LOCK_EX | LOCK_NB); }));
+}
+
+Napi::Value Fchmod(const Napi::CallbackInfo& info) {
+  const int fd = Int(info, 0);
+  const auto mode = static_cast<mode_t>(Uint(info, 1));
+  return Number(info, Syscall([&] { return fchmod(fd, mode); }));
+}
+
+}  // namespace
+
+void ExportFd(Napi::Env env, Napi::Object exports) {
+  Export(env, exports, "closeFd", Close);
+  Export(env, exports, "ownFd", Own);
+  Export(env, exports, "disownFd", Disown);
+  Export(env, exports, "duplicateFd", Duplicate);
+  Export(env, exports, "flock", Flock);
+  Export(env, exports, "fchmod", Fchmod);
+}
+
+}  // namespace fdr

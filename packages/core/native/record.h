@@ -1,0 +1,33 @@
+// The layout of what one crossing hands to JavaScript. Its decoder is src/batch.ts; change both together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fdr {
+
+struct Record {
+  uint32_t slot;
+  uint32_t generation;
+  uint32_t revents;
+  int32_t result;   // >= 0 as the drain defines it, or -errno
+  uint32_t offset;  // of the drained bytes in the slab
+  uint32_t length;  // of the drained bytes
+  uint64_t value;   // a counter's value
+  int64_t time;     // ns on a timer's own clock, read with its counter
+};
+
+// Precedes the records, in a room of the same size so that record i begins at (i + 1) * sizeof(Record).
+struct BatchHeader {
+  int64_t returned;  // CLOCK_MONOTONIC ns when epoll_wait returned; 0 unless measuring
+  int32_t reached;   // written by JavaScript: the first record that it has not delivered yet; -1 until then
+  int32_t unused[7];
+};
+
+static_assert(sizeof(Record) == 40 && sizeof(BatchHeader) == sizeof(Record));
+static_assert(offsetof(Record, slot) == 0 && offsetof(Record, generation) == 4 && offsetof(Record, revents) == 8);
+static_assert(offsetof(Record, result) == 12 && offsetof(Record, offset) == 16 && offsetof(Record, length) == 20);
+static_assert(offsetof(Record, value) == 24 && offsetof(Record, time) == 32);
+static_assert(offsetof(BatchHeader, returned) == 0 && offsetof(BatchHeader, reached) == 8);
+
+}  // namespace fdr

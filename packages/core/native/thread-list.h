@@ -1,0 +1,36 @@
+// The threads of this process and their signal masks, as /proc/self/task tells them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "signal-set.h"
+
+namespace fdr {
+
+struct ThreadState {
+  pid_t tid;
+  SignalSet blocked;
+  SignalSet pending;  // sent to this thread and not delivered yet
+  bool asleep;
+};
+
+class ThreadList {
+ public:
+  // Reads every thread but the calling one and those that are dying. 0 or -errno; -EAGAIN: threads died so fast that the list
+  // had holes, try again.
+  int Read(std::vector<ThreadState>* states);
+
+  // When a thread started, in clock ticks since boot: with its number, its identity. 0 when it is gone, or -errno.
+  int64_t StartTime(pid_t tid);
+
+ private:
+  int List(std::vector<ThreadState>* states);
+  int64_t ReadFile(pid_t tid, const char* name);
+
+  char buffer_[64 * 1024];  // some 2,000 directory entries, or a status file with some 6,000 groups
+};
+
+}  // namespace fdr

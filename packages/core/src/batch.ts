@@ -1,0 +1,101 @@
+/**
+ * Decodes what one crossing brings. The layout is that of native/record.h; change both together.
+ *
+ * A cursor over the records rather than an object for each: nothing is allocated on the way to a handler.
+ */
+import { markAsUntransferable } from 'node:worker_threads'
+
+const INTS = 10 // a record's size in 32-bit words
+const WORDS = 5 // and in 64-bit words
+
+/** One drained event, valid only during the call that it is handed to. */
+export interface BatchRecord {
+  /** What epoll reported, as {@link Interest} bits. */
+  readonly revents: number
+  /** What the drain returned: 0 or more, or -errno. */
+  readonly result: number
+  /** Where the drained bytes begin in `slab`. */
+  readonly offset: number
+  /** How many bytes were drained. */
+  readonly length: number
+  /** The value of a counter. */
+  readonly value: bigint
+  /** What a timer's own clock showed when its counter was read, in nanoseconds. */
+  readonly time: bigint
+  /** The bytes; reused by the next batch. */
+  readonly slab: Buffer
+}
+
+/** The records of one crossing, and where the delivery has got to. */
+export class Batch implements BatchRecord {
+  readonly slab: Buffer
+  readonly #ints: Int32Array
+  readonly #values: BigUint64Array
+  readonly #times: BigInt64Array
+  #record = 0
+  /** The first record that is not delivered yet. */
+  next = 0
+  /** How many records there are. */
+  count = 0
+
+  constructor(records: ArrayBuffer, slab: ArrayBuffer) {
+    // Native code goes on writing there; a transfer would leave us with a detached buffer.
+    markAsUntransferable(records)
+    markAsUntransferable(slab)
+    this.#ints = new Int32Array(records)
+    this.#values = new BigUint64Array(records)
+    this.#times = new BigInt64Array(records)
+    this.slab = Buffer.from(slab)
+  }
+
+  /** Moves the cursor to record `index`. */
+  seek(index: number): void {
+    this.#record = index + 1 // the header takes the first place
+  }
+
+  get index(): number {
+    return this.#record - 1
+  }
+
+  get slot(): number {
+    return this.#ints[this.#record * INTS] ?? -1
+  }
+
+  get generation(): number {
+    return (this.#ints[this.#record * INTS + 1] ?? 0) >>> 0
+  }
+
+  get revents(): number {
+    return (this.#ints[this.#record * INTS + 2] ?? 0) >>> 0
+  }
+
+  get result(): number {
+    return this.#ints[this.#record * INTS + 3] ?? 0
+  }
+
+  get offset(): number {
+    return this.#ints[this.#record * INTS + 4] ?? 0
+  }
+
+  get length(): number {
+    return this.#ints[this.#record * INTS + 5] ?? 0
+  }
+
+  get value(): bigint {
+    return this.#values[this.#record * WORDS + 3] ?? 0n
+  }
+
+  get time(): bigint {
+    return this.#times[this.#record * WORDS + 4] ?? 0n
+  }
+
+  /** When epoll_wait returned, in nanoseconds of CLOCK_MONOTONIC; 0 unless the reactor measures. */
+  get returnedNs(): bigint {
+    return this.#times[0] ?? 0n
+  }
+
+  /** Tells native code how far the delivery has got. */
+  settle(reached: number): void {
+    this.#ints[2] = reached
+  }
+}

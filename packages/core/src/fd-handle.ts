@@ -1,0 +1,104 @@
+/**
+ * The one owner of a descriptor.
+ *
+ * A number is not an identity: it may be closed behind our back and given out again. So the thread's books say which handle
+ * took a number last, and a handle whose number has gone to another never closes it.
+ */
+import { check, closedError } from './errors.js'
+import { native } from './sys/native.js'
+
+const holders: (number | undefined)[] = []
+let serials = 0
+
+const dropped = new FinalizationRegistry<{ fd: number; serial: number }>(({ fd, serial }) => {
+  if (holders[fd] !== serial) return
+  holders[fd] = undefined
+  native().closeFd(fd)
+  process.emitWarning(`A descriptor (${fd}) was dropped without close() and closed by the garbage collector`, {
+    code: 'FD_REACTOR_DROPPED_FD',
+  })
+})
+
+/**
+ * Owns one open descriptor, and closes it exactly once.
+ *
+ * `close()` may be called any number of times, and `using` calls it. A handle that is dropped without it is closed when it
+ * is collected, with a warning; not promised is when. In a worker, what is open when it ends is closed.
+ *
+ * @example
+ * import { openSync } from 'node:fs'
+ * import { FdHandle } from '@fd-reactor/core'
+ * const handle = FdHandle.adopt(openSync('/etc/hostname'))
+ * console.log(handle.closed) // false
+ * handle.close()
+ */
+export class FdHandle implements Disposable {
+  #fd: number
+  readonly #serial: number
+
+  /** For sources: `fd` was made by this package and is in the environment's books. */
+  constructor(fd: number) {
+    this.#fd = fd
+    this.#serial = ++serials
+    holders[fd] = this.#serial
+  }
+
+  /**
+   * Takes over a descriptor that somebody else opened; who hands it in must not close it any more.
+   * @throws SystemError `EBADF` when it is not open.
+   */
+  static adopt(fd: number): FdHandle {
+    return new FdHandle(check(native().ownFd(fd), 'fcntl', { path: `fd ${fd}` })).guard()
+  }
+
+  /** The descriptor's number. @throws ReactorError `ERR_CLOSED` after `close()` or `release()`. */
+  get fd(): number {
+    if (this.#fd < 0) throw closedError('The descriptor')
+    return this.#fd
+  }
+
+  /** Whether the descriptor was closed or released. */
+  get closed(): boolean {
+    return this.#fd < 0
+  }
+
+  /**
+   * A second descriptor of the same open file (F_DUPFD_CLOEXEC).
+   * @throws SystemError `EMFILE` when no descriptor is left.
+   */
+  duplicate(): FdHandle {
+    return new FdHandle(check(native().duplicateFd(this.fd), 'fcntl')).guard()
+  }
+
+  /** Gives up ownership: the descriptor stays open, and closing it is the caller's business. */
+  release(): number {
+    const fd = this.fd
+    if (this.#forget()) native().disownFd(fd)
+    return fd
+  }
+
+  /** Closes the descriptor; does nothing when that has happened already, or when its number has a new owner. */
+  close(): void {
+    const fd = this.#fd
+    if (fd >= 0 && this.#forget()) native().closeFd(fd)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  /** Lets the garbage collector close what is dropped. Sources need not: the reactor holds them until they are closed. */
+  guard(): this {
+    dropped.register(this, { fd: this.fd, serial: this.#serial }, this)
+    return this
+  }
+
+  /** True when the number was still ours. */
+  #forget(): boolean {
+    dropped.unregister(this)
+    const ours = holders[this.#fd] === this.#serial
+    if (ours) holders[this.#fd] = undefined
+    this.#fd = -1
+    return ours
+  }
+}

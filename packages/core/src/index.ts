@@ -1,0 +1,25 @@
+/**
+ * @fd-reactor/core: the reactor, the seam that sources are written against, and the descriptors that they own.
+ * @module core
+ */
+export type { BatchRecord } from './batch.js'
+export { ReactorError, SystemError, type ReactorErrorCode, type SystemErrorContext } from './errors.js'
+export { FdHandle } from './fd-handle.js'
+export { FdWatcher, type FdWatcherEvents, type FdWatcherOptions } from './fd-watcher.js'
+export { once, type OnceOptions } from './once.js'
+export { Reactor, type HandlerErrorPolicy, type ReactorOptions, type RunOptions } from './reactor.js'
+export { Token, type Registrant, type Registration } from './registry.js'
+export {
+  Source,
+  sourceOptionChecks,
+  type EventMap,
+  type EventName,
+  type EventsOptions,
+  type SourceEvents,
+  type SourceOptions,
+  type SourceRegistration,
+  type SourceStats,
+} from './source.js'
+export type { ReactorStats, SourceInfo } from './stats.js'
+export { Drain, Interest, type Priority } from './sys/constants.js'
+export type { WakeupName } from './wakeup.js'

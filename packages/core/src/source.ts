@@ -1,0 +1,403 @@
+/**
+ * What every source has in common: an owned descriptor, its registration, typed events, pausing, ref, iteration and the end.
+ *
+ * A source is watched only while somebody wants its events: a listener is there, it is not paused, and no iterator is full.
+ * That is decided in one place (`#interest`), and applied at once, or once after the handler that is running.
+ */
+import { EventEmitter } from 'eventemitter3'
+import type { BatchRecord } from './batch.js'
+import { closedError } from './errors.js'
+import { FdHandle } from './fd-handle.js'
+import { abortSignal, boolean, integer, oneOf, string } from './options.js'
+import type { Reactor } from './reactor.js'
+import type { Registrant, Token } from './registry.js'
+import type { Drain, Priority } from './sys/constants.js'
+import type { SourceInfo } from './stats.js'
+
+/** The events that every source has. */
+export interface SourceEvents {
+  /** It was closed; the last event. */
+  close: []
+  /** Something failed. Without a listener it is thrown, and goes the way of errors in handlers. */
+  error: [error: Error]
+}
+
+/** What an event map must look like: each event's arguments as a tuple. */
+export type EventMap<Events> = SourceEvents & { [Name in keyof Events]: unknown[] }
+
+/** The names in an event map. */
+export type EventName<Events> = keyof Events & string
+
+/** Options that every source takes. */
+export interface SourceOptions {
+  /** Default `'normal'`. */
+  priority?: Priority
+  /** Whether it keeps `run()` and the process going. Default true. */
+  ref?: boolean
+  /** Closes the source when it is aborted; one that is aborted already is thrown before anything is opened. */
+  signal?: AbortSignal
+  /** Names it in errors and statistics. Default: its class. */
+  label?: string
+}
+
+/** The checks of {@link SourceOptions}, for sources to add their own to. */
+export const sourceOptionChecks = {
+  priority: oneOf('high', 'normal', 'low'),
+  ref: boolean,
+  signal: abortSignal,
+  label: string,
+}
+
+/** How a source wants its descriptor treated. */
+export interface SourceRegistration {
+  /** What native code does when it is ready. */
+  drain: Drain
+  /** What to watch for while somebody wants events. */
+  interest: number
+  /** What the drain needs to know. */
+  argument?: number
+}
+
+/** Options of {@link Source.events}. */
+export interface EventsOptions {
+  /** How many events may wait before the source is paused. Default 16. */
+  limit?: number
+}
+
+/** A source's statistics. */
+export type SourceStats = SourceInfo
+
+/** What we build on of eventemitter3. Its own types cannot be narrowed by a subclass; ours are on {@link Source}. */
+interface UntypedEmitter {
+  on(event: string, listener: object): this
+  once(event: string, listener: object): this
+  removeListener(event: string, listener?: object, context?: unknown, once?: boolean): this
+  removeAllListeners(event?: string): this
+  emit(event: string, ...args: unknown[]): boolean
+  listenerCount(event: string): number
+}
+const Emitter: new () => UntypedEmitter = EventEmitter
+
+/**
+ * The base of all sources.
+ *
+ * A subclass names its descriptor, drain and interest, says which events mean that somebody wants what is drained
+ * (`consumerEvents`), and turns records into events (`onRecord`). A record may still come when nobody wants it any more, because
+ * it was drained before: what it carries must be kept.
+ */
+export abstract class Source<Events extends EventMap<Events>> extends Emitter implements Registrant, Disposable {
+  /** Where it is registered. */
+  readonly reactor: Reactor
+  readonly #handle: FdHandle | undefined
+  readonly #fd: number
+  readonly #label: string
+  readonly #interest: number
+  readonly #signal: AbortSignal | undefined
+  #token: Token
+  #consumed = false
+  #paused = false
+  #holds = 0
+  #flushing = false
+  #closed = false
+
+  /**
+   * Registers `descriptor`: a handle is owned and closed with the source, a number is somebody else's and stays open.
+   * What the kernel refuses closes the handle again.
+   */
+  protected constructor(
+    reactor: Reactor,
+    descriptor: FdHandle | number,
+    registration: SourceRegistration,
+    options: SourceOptions = {},
+  ) {
+    super()
+    const { priority = 'normal', ref = true, signal } = options
+    this.reactor = reactor
+    this.#handle = typeof descriptor === 'number' ? undefined : descriptor
+    this.#fd = typeof descriptor === 'number' ? descriptor : descriptor.fd
+    this.#label = `${options.label ?? new.target.name} ${this.#fd}`
+    this.#interest = registration.interest
+    this.#signal = signal
+    try {
+      signal?.throwIfAborted()
+      const { drain, argument = 0 } = registration
+      this.#token = reactor.register(this, { fd: this.#fd, interest: 0, drain, argument, priority, ref })
+    } catch (error) {
+      this.#handle?.close()
+      throw error
+    }
+    signal?.addEventListener('abort', this.#onAbort)
+  }
+
+  /** The events whose listeners want what is drained. */
+  protected abstract get consumerEvents(): readonly string[]
+  /** Turns a record into events, or keeps it when nobody wants it now (see `flowing`). */
+  abstract onRecord(record: BatchRecord): void
+
+  /** Its class, or the `label` option, and its descriptor. */
+  get label(): string {
+    return this.#label
+  }
+
+  /** Its descriptor. @throws ReactorError `ERR_CLOSED`. */
+  get fd(): number {
+    this.assertOpen()
+    return this.#fd
+  }
+
+  /** Whether it was closed or detached. */
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /** Whether `pause()` was called last. */
+  get paused(): boolean {
+    return this.#paused
+  }
+
+  /** Its statistics. */
+  get stats(): SourceStats {
+    const { fd, priority, interest, ref, events } = this.#token
+    return { label: this.#label, fd, priority, interest, ref, events }
+  }
+
+  /** Stops events from the next one on; what happens meanwhile waits in the kernel. */
+  pause(): this {
+    this.#paused = true
+    this.update()
+    return this
+  }
+
+  /** Lets events come again; what was drained before `pause()` comes first. */
+  resume(): this {
+    this.#paused = false
+    this.#wake()
+    return this
+  }
+
+  /** Lets it keep `run()` and the process going. */
+  ref(): this {
+    this.reactor.setRef(this.#token, true)
+    return this
+  }
+
+  /** It no longer keeps `run()` and the process going. */
+  unref(): this {
+    this.reactor.setRef(this.#token, false)
+    return this
+  }
+
+  /** Ends it: no event comes any more, not even from the batch that is being delivered. Idempotent. */
+  close(): void {
+    if (this.#closed) return
+    this.#end()
+    this.#handle?.close()
+    super.emit('close')
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  override on<Name extends EventName<Events>>(event: Name, listener: (...args: Events[Name]) => void): this {
+    super.on(event, listener)
+    return this.#listenersChanged()
+  }
+
+  addListener<Name extends EventName<Events>>(event: Name, listener: (...args: Events[Name]) => void): this {
+    return this.on(event, listener)
+  }
+
+  override once<Name extends EventName<Events>>(event: Name, listener: (...args: Events[Name]) => void): this {
+    super.once(event, listener)
+    return this.#listenersChanged()
+  }
+
+  off<Name extends EventName<Events>>(event: Name, listener?: (...args: Events[Name]) => void): this {
+    return this.removeListener(event, listener)
+  }
+
+  override removeListener<Name extends EventName<Events>>(
+    event: Name,
+    listener?: (...args: Events[Name]) => void,
+    context?: unknown,
+    once?: boolean,
+  ): this {
+    super.removeListener(event, listener, context, once)
+    return this.#listenersChanged()
+  }
+
+  override removeAllListeners(event?: EventName<Events>): this {
+    super.removeAllListeners(event)
+    return this.#listenersChanged()
+  }
+
+  /** Calls the listeners; an `'error'` that nobody listens to is thrown. */
+  override emit<Name extends EventName<Events>>(event: Name, ...args: Events[Name]): boolean {
+    if (event === 'error' && this.listenerCount('error') === 0) throw args[0]
+    return super.emit(event, ...args)
+  }
+
+  /**
+   * The arguments of each `name` event, for `for await`. It buffers `limit` events and then pauses the source, ends when the source
+   * closes, throws what the source reports as an error, and stops listening when the loop is left.
+   */
+  async *events<Name extends EventName<Events>>(
+    name: Name,
+    options: EventsOptions = {},
+  ): AsyncGenerator<Events[Name], undefined, undefined> {
+    const { limit = 16 } = options
+    integer(1, 1_000_000)(limit, "events() option 'limit'")
+    const waiting: Events[Name][] = []
+    let held = false
+    let ended = this.#closed
+    let failure: Error | undefined
+    let wake: (() => void) | undefined
+    const hold = (full: boolean): void => {
+      if (full === held) return
+      held = full
+      this.#holds += full ? 1 : -1
+      if (full) this.update()
+      else this.#wake()
+    }
+    const onEvent = (...args: Events[Name]): void => {
+      waiting.push(args)
+      if (waiting.length >= limit) hold(true)
+      wake?.()
+    }
+    const onClose = (): void => {
+      ended = true
+      wake?.()
+    }
+    const onError = (error: Error): void => {
+      failure ??= error
+      wake?.()
+    }
+    this.on(name, onEvent)
+    super.on('close', onClose)
+    super.on('error', onError)
+    const endings = this.endEvents
+    for (const ending of endings) super.on(ending, onClose)
+    try {
+      for (;;) {
+        const args = waiting.shift()
+        if (args !== undefined) {
+          if (waiting.length === 0) hold(false)
+          yield args
+        } else if (failure !== undefined) {
+          throw failure
+        } else if (ended) {
+          return undefined
+        } else {
+          await new Promise<void>((resolve) => (wake = resolve))
+          wake = undefined
+        }
+      }
+    } finally {
+      super.removeListener('close', onClose)
+      super.removeListener('error', onError)
+      for (const ending of endings) super.removeListener(ending, onClose)
+      this.removeListener(name, onEvent)
+      hold(false)
+    }
+  }
+
+  /** Events after which no other ones come, besides `'close'`. */
+  protected get endEvents(): readonly string[] {
+    return []
+  }
+
+  /** Whether events may be emitted now: somebody listens, nothing pauses it, and it is open. */
+  protected get flowing(): boolean {
+    return this.#consumed && !this.#paused && this.#holds === 0 && !this.#closed
+  }
+
+  /** What to watch for, while it is open. Overridden by sources that watch for more than their events. */
+  protected wantedInterest(): number {
+    return this.flowing ? this.#interest : 0
+  }
+
+  /** True while something that was drained waits for `emitKept()`. */
+  protected get keepsSomething(): boolean {
+    return false
+  }
+
+  /** Emits what was kept while it was not flowing, as long as it flows. */
+  protected emitKept(): void {}
+
+  /** Calls listeners without looking at types or errors: for subclasses whose argument types depend on type parameters. */
+  protected fire(event: string, ...args: unknown[]): void {
+    super.emit(event, ...args)
+  }
+
+  /** Applies a change of what is wanted: after the handler that is running, or now. */
+  protected update(): void {
+    if (this.#closed) return
+    if (!this.reactor.dispatching) return this.#apply()
+    if (this.#flushing) return
+    this.#flushing = true
+    this.reactor.afterHandler(this)
+  }
+
+  /** Changes what the drain needs to know. */
+  protected setArgument(argument: number): void {
+    this.reactor.setArgument(this.#token, argument)
+  }
+
+  /** @throws ReactorError `ERR_CLOSED`. */
+  protected assertOpen(): void {
+    if (this.#closed) throw closedError(this.#label)
+  }
+
+  /** Ends the source without closing its descriptor, which goes to the caller. */
+  protected detachHandle(): FdHandle {
+    this.assertOpen()
+    this.#end()
+    super.emit('close')
+    return this.#handle ?? FdHandle.adopt(this.#fd)
+  }
+
+  onFlush(): void {
+    if (!this.#flushing) return
+    this.#flushing = false
+    if (!this.#closed) this.#apply()
+  }
+
+  onSettle(_record: BatchRecord): void {
+    // Most drains take nothing that could be lost by closing; the others override this.
+  }
+
+  #apply(): void {
+    const interest = this.wantedInterest()
+    if (interest !== this.#token.interest) this.reactor.modify(this.#token, interest)
+  }
+
+  #listenersChanged(): this {
+    const consumed = this.consumerEvents.some((event) => this.listenerCount(event) > 0)
+    if (consumed !== this.#consumed) {
+      this.#consumed = consumed
+      if (consumed) this.#wake()
+      else this.update()
+    }
+    return this
+  }
+
+  #wake(): void {
+    this.update()
+    if (this.keepsSomething && !this.#closed) {
+      this.reactor.defer(() => {
+        if (this.flowing) this.emitKept()
+      })
+    }
+  }
+
+  readonly #onAbort = (): void => {
+    this.close()
+  }
+
+  #end(): void {
+    this.#closed = true
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.reactor.remove(this.#token)
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * Typed system calls for the authors of sources: each returns the call's result or throws a SystemError.
+ *
+ * Descriptors that are made here are close-on-exec, non-blocking, and owned by the calling thread's environment, which
+ * closes what is left when it ends. Wrap each in an FdHandle at once.
+ * @module sys
+ */
+import { check, SystemError } from '../errors.js'
+import { Clock, SocketOption, TimerFlag } from './constants.js'
+import { native, type PeerCredentials } from './native.js'
+
+export { Clock, Drain, Interest, TimerFlag } from './constants.js'
+export { check } from '../errors.js'
+export { abortSignal, anyOf, boolean, checkOptions, func, integer, oneOf, string } from '../options.js'
+export type { PeerCredentials } from './native.js'
+
+function checked<T extends object | bigint>(result: T | number, syscall: string): T {
+  if (typeof result === 'number') throw new SystemError(result, syscall)
+  return result
+}
+
+/** The result of a call that may find no room: false for EAGAIN. */
+function checkAgain(result: number, syscall: string): boolean {
+  if (result === -EAGAIN) return false
+  check(result, syscall)
+  return true
+}
+
+/** EAGAIN, as a negative result has it. */
+export const EAGAIN = 11
+
+/** eventfd(2). */
+export const eventfd = {
+  /** A new counter with a value from 0 to 2^64 − 2. */
+  create: (initial: bigint, semaphore: boolean): number => check(native().createEventFd(initial, semaphore), 'eventfd'),
+  /** Adds to the counter; false when it has no room for `value`. */
+  write: (fd: number, value: bigint): boolean => checkAgain(native().writeEventFd(fd, value), 'write'),
+}
+
+/** timerfd_create(2). */
+export const timerfd = {
+  /** A new timer, disarmed. */
+  create: (clock: keyof typeof Clock): number => {
+    const hint = clock.endsWith('-alarm') ? 'Alarm clocks wake the machine and need CAP_WAKE_ALARM' : undefined
+    return check(native().createTimerFd(Clock[clock]), 'timerfd_create', { path: `clock ${clock}`, hint })
+  },
+  /** Arms the timer, or disarms it when `firstNs` is 0; `flags` are {@link TimerFlag}s. */
+  set: (fd: number, flags: number, firstNs: bigint, intervalNs: bigint): void => {
+    check(native().setTimerFd(fd, flags, firstNs, intervalNs), 'timerfd_settime')
+  },
+  /** Nanoseconds until the next expiration; 0 when the timer is disarmed. */
+  get: (fd: number): bigint => checked(native().getTimerFd(fd), 'timerfd_gettime'),
+  /** What a clock shows, in nanoseconds. */
+  now: (clock: keyof typeof Clock): bigint => native().clockNow(Clock[clock]),
+}
+
+/** signalfd(2) and the process-wide state that makes it safe. Signals are sets: bit `signo − 1`. */
+export const signalfd = {
+  /** A new signalfd that reads `signals`. */
+  create: (signals: bigint): number => check(native().openSignalFd(-1, signals), 'signalfd'),
+  /** Changes what a signalfd reads. */
+  update: (fd: number, signals: bigint): void => {
+    check(native().openSignalFd(fd, signals), 'signalfd')
+  },
+  /** A pipe for the net: `[read end, write end]`. */
+  pipe: (): [readEnd: number, writeEnd: number] => checked(native().openPipe(), 'pipe2'),
+  /** Blocks `signals` in every thread and makes `owner` their one owner; returns who has one of them instead. */
+  acquire: (owner: bigint, name: string, netFd: number, signals: bigint): { owner: string; signo: number } | undefined => {
+    const result = native().acquireSignals(owner, name, netFd, signals)
+    if (typeof result === 'object') return result
+    check(result, 'pthread_sigmask')
+    return undefined
+  },
+  /** Undoes `acquire`, and returns what was pending: `signalfd_siginfo` structures of 128 bytes. */
+  release: (owner: bigint, signals: bigint): Buffer => native().releaseSignals(owner, signals),
+  /** How many signals were lost to a full pipe since the owner's first `acquire`. */
+  lost: (owner: bigint): number => native().lostSignals(owner),
+}
+
+/** Unix sockets; paths are bytes without a terminating NUL. */
+export const socket = {
+  /** A new stream socket. */
+  createUnix: (): number => check(native().createUnixSocket(), 'socket'),
+  /** bind(2); the result is 0 or -errno, for callers that know what to do about EADDRINUSE. */
+  bindUnix: (fd: number, path: Uint8Array): number => native().bindUnixSocket(fd, path),
+  /** connect(2); the result is 0 or -errno, for callers that know what to do about EAGAIN. */
+  connectUnix: (fd: number, path: Uint8Array): number => native().connectUnixSocket(fd, path),
+  /** listen(2). */
+  listen: (fd: number, backlog: number): void => void check(native().listenSocket(fd, backlog), 'listen'),
+  /** accept4(2); the result is a descriptor or -errno. For a listener that ends; the drain accepts for all others. */
+  accept: (fd: number): number => native().acceptSocket(fd),
+  /** Shuts the reading side; a listener refuses from then on, and can still accept what waits. */
+  shutdownRead: (fd: number): void => void check(native().shutdownSocket(fd, 0), 'shutdown'),
+  /** Shuts the writing side; the result is 0 or -errno. */
+  shutdownWrite: (fd: number): number => native().shutdownSocket(fd, 1),
+  /** SIOCINQ: how many bytes wait in a stream socket. */
+  readable: (fd: number): number => check(native().readableBytes(fd), 'ioctl'),
+  /** send(2) without blocking; the result is a count or -errno. */
+  send: (fd: number, bytes: Uint8Array, offset: number, length: number): number => native().send(fd, bytes, offset, length),
+  /** The process that connected. */
+  peer: (fd: number): PeerCredentials => checked(native().peerCredentials(fd), 'getsockopt'),
+  /** SO_ERROR: takes the pending error, as a positive errno, or 0. */
+  takeError: (fd: number): number => check(native().getSocketOption(fd, SocketOption.Error), 'getsockopt'),
+  /** SO_SNDBUF; the kernel doubles the value for its own bookkeeping. */
+  setSendBuffer: (fd: number, bytes: number): void => {
+    check(native().setSocketOption(fd, SocketOption.SendBuffer, bytes), 'setsockopt')
+  },
+  /** SO_RCVBUF; the kernel doubles the value for its own bookkeeping. */
+  setReceiveBuffer: (fd: number, bytes: number): void => {
+    check(native().setSocketOption(fd, SocketOption.ReceiveBuffer, bytes), 'setsockopt')
+  },
+}
+
+/** Files as descriptors. */
+export const file = {
+  /** fchmod(2). */
+  chmod: (fd: number, mode: number): void => void check(native().fchmod(fd, mode), 'fchmod'),
+  /** Takes an exclusive flock(2) without waiting; false when somebody else has it. */
+  lock: (fd: number): boolean => checkAgain(native().flock(fd), 'flock'),
+}

@@ -1,0 +1,122 @@
+/**
+ * The addon: what it exports, and how it is found.
+ *
+ * A function returns what its system call returns, or -errno; `sys/index.ts` makes errors of the negative ones. Nothing is
+ * loaded before it is needed, so that the package can be imported anywhere and only its use needs Linux.
+ */
+import { createRequire } from 'node:module'
+import process from 'node:process'
+import { ReactorError } from '../errors.js'
+
+/** A native reactor, opaque to JavaScript. */
+export interface ReactorHandle {
+  readonly __reactor: unique symbol
+}
+
+export interface NativeReactor {
+  handle: ReactorHandle
+  fd: number
+  id: bigint
+  /** Records and slab of the main batches, then of the high ones. */
+  buffers: [ArrayBuffer, ArrayBuffer, ArrayBuffer, ArrayBuffer]
+}
+
+/** A connected process, as the kernel saw it when it connected (SO_PEERCRED). */
+export interface PeerCredentials {
+  /** Its process id, which may have been given to another process since. */
+  pid: number
+  /** Its effective user id. */
+  uid: number
+  /** Its effective group id. */
+  gid: number
+}
+
+export interface Native {
+  createReactor(
+    dispatch: (high: number, from: number, count: number) => void,
+    rebuilt: (priority: number) => void,
+    maxEvents: number,
+    chunkRecords: number,
+    busyPollMicros: number,
+    measure: boolean,
+  ): NativeReactor | number
+  reactorAdd(
+    reactor: ReactorHandle,
+    slot: number,
+    generation: number,
+    fd: number,
+    interest: number,
+    drain: number,
+    priority: number,
+    argument: number,
+  ): number
+  reactorModify(reactor: ReactorHandle, slot: number, interest: number): number
+  reactorRemove(reactor: ReactorHandle, slot: number): void
+  reactorSetArgument(reactor: ReactorHandle, slot: number, argument: number): void
+  reactorTurn(reactor: ReactorHandle): number
+  reactorWake(reactor: ReactorHandle): number
+  reactorStartUv(reactor: ReactorHandle): number
+  reactorSetRef(reactor: ReactorHandle, ref: boolean): void
+  reactorClose(reactor: ReactorHandle): void
+
+  closeFd(fd: number): number
+  ownFd(fd: number): number
+  disownFd(fd: number): void
+  duplicateFd(fd: number): number
+  flock(fd: number): number
+  fchmod(fd: number, mode: number): number
+
+  createEventFd(initial: bigint, semaphore: boolean): number
+  writeEventFd(fd: number, value: bigint): number
+
+  createTimerFd(clock: number): number
+  setTimerFd(fd: number, flags: number, firstNs: bigint, intervalNs: bigint): number
+  getTimerFd(fd: number): bigint | number
+  clockNow(clock: number): bigint
+
+  openSignalFd(fd: number, signals: bigint): number
+  openPipe(): [readEnd: number, writeEnd: number] | number
+  acquireSignals(owner: bigint, name: string, netFd: number, signals: bigint): number | { owner: string; signo: number }
+  releaseSignals(owner: bigint, signals: bigint): Buffer
+  lostSignals(owner: bigint): number
+
+  createUnixSocket(): number
+  bindUnixSocket(fd: number, path: Uint8Array): number
+  connectUnixSocket(fd: number, path: Uint8Array): number
+  listenSocket(fd: number, backlog: number): number
+  acceptSocket(fd: number): number
+  shutdownSocket(fd: number, how: number): number
+  readableBytes(fd: number): number
+  getSocketOption(fd: number, option: number): number
+  setSocketOption(fd: number, option: number, value: number): number
+  peerCredentials(fd: number): PeerCredentials | number
+  send(fd: number, bytes: Uint8Array, offset: number, length: number): number
+}
+
+const require = createRequire(import.meta.url)
+let loaded: Native | undefined
+
+function load(): Native {
+  if (process.platform !== 'linux') {
+    const message = `fd-reactor needs Linux: epoll, eventfd, timerfd and signalfd do not exist on ${process.platform}`
+    throw new ReactorError('ERR_UNSUPPORTED_PLATFORM', message)
+  }
+  const path = process.env['FD_REACTOR_ADDON'] ?? '../../build/Release/fd_reactor.node'
+  try {
+    const addon: Native = require(path)
+    return addon
+  } catch (cause) {
+    throw new ReactorError(
+      'ERR_ADDON_MISSING',
+      'The native part of @fd-reactor/core could not be loaded. It is compiled when the package is installed: install python3, ' +
+        'make and g++, then run `npm rebuild @fd-reactor/core`. pnpm skips build scripts until they are allowed: ' +
+        '`pnpm add --allow-build=@fd-reactor/core @fd-reactor/core`.',
+      { cause },
+    )
+  }
+}
+
+/** The addon, loaded at the first call. */
+export function native(): Native {
+  return (loaded ??= load())
+}

@@ -1,0 +1,181 @@
+import { spawnSync } from 'node:child_process'
+import { closeSync, constants, openSync } from 'node:fs'
+import { Drain, FdHandle, FdWatcher, Interest, Source, type BatchRecord, type Reactor, type SourceEvents } from '@fd-reactor/core'
+import { EventFd, UnixListener, UnixStream } from '@fd-reactor/fd-events'
+import { describe, expect, test } from 'vitest'
+import { assertNoLeakedFds, flagsOf } from './support/fds.js'
+import { runForJson } from './support/child.js'
+import { openManual, settle, socketPath, streamPair } from './support/reactors.js'
+
+assertNoLeakedFds()
+
+/** What happens whenever a descriptor is inherited as a child's stdin: libuv clears the flag in the shared description. */
+function becomeBlocking(fd: number): void {
+  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] })
+  expect(flagsOf(fd) & constants.O_NONBLOCK).toBe(0)
+}
+
+interface CountEvents extends SourceEvents {
+  count: [value: bigint]
+}
+
+/** A second reader of somebody's counter. */
+class SecondReader extends Source<CountEvents> {
+  constructor(reactor: Reactor, handle: FdHandle) {
+    super(reactor, handle, { drain: Drain.Counter, interest: Interest.In })
+  }
+
+  protected get consumerEvents(): readonly string[] {
+    return ['count']
+  }
+
+  onRecord(record: BatchRecord): void {
+    this.emit('count', record.value)
+  }
+}
+
+/** Runs in a child what would hang there if it went wrong: becomeBlocking and the imports are there. */
+const CHILD = `
+import { spawnSync } from 'node:child_process'
+const becomeBlocking = (fd) => spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] })
+const reactor = new Reactor({ wakeup: 'manual' })
+`
+
+describe('another holder of a description clears O_NONBLOCK', () => {
+  test('two readers of one eventfd, both reported ready: the slower one does not block', async () => {
+    const result = await runForJson(`${CHILD}
+      const bell = new EventFd(reactor)
+      let counts = []
+      class Second extends Source {
+        constructor() { super(reactor, FdHandle.adopt(bell.fd).duplicate(), { drain: Drain.Counter, interest: Interest.In }) }
+        get consumerEvents() { return ['count'] }
+        onRecord(record) { counts.push(Number(record.value)) }
+      }
+      const second = new Second()
+      second.on('count', () => {})
+      bell.on('event', (count) => counts.push(Number(count)))
+      becomeBlocking(bell.fd)
+      bell.write(5n)
+      reactor.dispatch()
+      reactor.dispatch()
+      console.log(JSON.stringify(counts))
+      process.exit()`)
+    expect(result).toEqual([5])
+  })
+
+  test('two readers of one stream, both reported ready: the slower one does not block', async () => {
+    const result = await runForJson(`${CHILD}
+      const path = '/tmp/fd-reactor-nb-' + process.pid
+      const listener = UnixListener.listen(reactor, path)
+      let server
+      listener.on('connection', (stream) => { server = stream })
+      const client = await UnixStream.connect(reactor, path)
+      reactor.dispatch()
+      becomeBlocking(server.fd)
+      const { handle } = server.detach()
+      const twins = [UnixStream.from(reactor, handle.duplicate()), UnixStream.from(reactor, handle)]
+      const data = []
+      for (const twin of twins) twin.on('data', (bytes) => data.push(String(bytes)))
+      client.write('once')
+      reactor.dispatch()
+      reactor.dispatch()
+      reactor.close()
+      console.log(JSON.stringify(data))`)
+    expect(result).toEqual(['once'])
+  })
+
+  test('a full socket does not block the writer', async () => {
+    const result = await runForJson(`${CHILD}
+      const path = '/tmp/fd-reactor-nb-' + process.pid
+      const listener = UnixListener.listen(reactor, path)
+      listener.on('connection', () => {})
+      const client = await UnixStream.connect(reactor, path)
+      becomeBlocking(client.fd)
+      const more = client.write(Buffer.alloc(4 << 20))
+      console.log(JSON.stringify([more, client.writableLength > 0]))
+      reactor.close()`)
+    expect(result).toEqual([false, true])
+  })
+
+  test('a full counter does not block the writer', async () => {
+    const result = await runForJson(`${CHILD}
+      const bell = new EventFd(reactor, { initial: 2n ** 64n - 2n })
+      becomeBlocking(bell.fd)
+      console.log(JSON.stringify([bell.write(1n), EventFd.write(bell.fd, 1n)]))
+      reactor.close()`)
+    expect(result).toEqual([false, false])
+  })
+
+  test('a listener does not block when the backlog is empty', async () => {
+    const result = await runForJson(`${CHILD}
+      const path = '/tmp/fd-reactor-nb-' + process.pid
+      const listener = UnixListener.listen(reactor, path)
+      becomeBlocking(listener.fd)
+      let connections = 0
+      listener.on('connection', () => connections++)
+      await UnixStream.connect(reactor, path)
+      await UnixStream.connect(reactor, path)
+      reactor.dispatch()
+      reactor.close()
+      console.log(JSON.stringify(connections))`)
+    expect(result).toBe(2)
+  })
+})
+
+describe('what is lent stays as it is', () => {
+  test('watching leaves the flags alone, and closing leaves the descriptor open', () => {
+    const reactor = openManual()
+    const fd = openSync('/dev/ptmx', constants.O_RDWR | constants.O_NOCTTY)
+    const flags = flagsOf(fd)
+    const watcher = new FdWatcher(reactor, fd, { interest: Interest.Out }).on('ready', () => undefined)
+    reactor.dispatch()
+    watcher.close()
+    expect(flagsOf(fd)).toBe(flags)
+    closeSync(fd)
+  })
+
+  test('a stream made of a blocking socket works, and the socket stays blocking', async () => {
+    const reactor = openManual()
+    const [server, client] = await streamPair(reactor)
+    const { handle } = server.detach()
+    becomeBlocking(handle.fd)
+    const stream = UnixStream.from(reactor, handle)
+    const data: string[] = []
+    stream.on('data', (bytes) => data.push(String(bytes)))
+    client.write('one')
+    settle(reactor)
+    stream.write('two')
+    client.on('data', (bytes) => data.push(String(bytes)))
+    settle(reactor)
+    expect(data).toEqual(['one', 'two'])
+    expect(flagsOf(handle.fd) & constants.O_NONBLOCK).toBe(0)
+    reactor.close()
+  })
+
+  test('what we make is close-on-exec and non-blocking', async () => {
+    const reactor = openManual()
+    const listener = UnixListener.listen(reactor, socketPath())
+    const bell = new EventFd(reactor)
+    const [server, client] = await streamPair(reactor)
+    const wanted = constants.O_NONBLOCK | 0o2000000
+    for (const { fd } of [listener, bell, server, client]) expect(flagsOf(fd) & wanted).toBe(wanted)
+    const copy = FdHandle.adopt(bell.detach().release()).duplicate()
+    expect(flagsOf(copy.fd) & 0o2000000).toBe(0o2000000)
+    copy.close()
+    reactor.close()
+  })
+
+  test('two sources may share one description in this process', () => {
+    const reactor = openManual()
+    const bell = new EventFd(reactor)
+    const twin = FdHandle.adopt(bell.fd).duplicate()
+    const second = new SecondReader(reactor, twin)
+    const counts: bigint[] = []
+    second.on('count', (value) => counts.push(value))
+    bell.write(7n)
+    settle(reactor)
+    expect(counts).toEqual([7n])
+    bell.close()
+    second.close()
+  })
+})

@@ -1,0 +1,78 @@
+/**
+ * Runs a script in a process of its own, on the built packages: for exits, crashes, hangs and whatever is process-wide.
+ */
+import { spawn, type StdioOptions } from 'node:child_process'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const packages = new URL('../../../', import.meta.url)
+
+/** For `import()` in worker scripts. */
+export const coreUrl = new URL('core/dist/index.js', packages).href
+/** For `import()` in worker scripts. */
+export const fdEventsUrl = new URL('fd-events/dist/index.js', packages).href
+
+/** The names that a script finds imported. */
+const PRELUDE = `
+import { Drain, FdHandle, FdWatcher, Interest, once, Reactor, Source } from '@fd-reactor/core'
+import * as events from '@fd-reactor/fd-events'
+const { EventFd, UnixListener, UnixStream } = events
+const cpuMs = () => { const { user, system } = process.cpuUsage(); return (user + system) / 1000 }
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+`
+
+/** How a script is run. */
+export interface ChildOptions {
+  /** Flags for node. */
+  execArgv?: string[]
+  /** A command that runs node, such as `['prlimit', '--nofile=32']`. */
+  under?: string[]
+  /** The script's arguments, `process.argv[1]` and on. */
+  args?: string[]
+  /** After how long it counts as hanging and is killed. Default 15 s. */
+  timeoutMs?: number
+  /** Leaves the imports out. */
+  bare?: boolean
+  stdio?: StdioOptions
+}
+
+/** How a script ended. */
+export interface ChildResult {
+  code: number | null
+  signal: NodeJS.Signals | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs an ES module script; `signal` is `'SIGKILL'` when it hung. */
+export async function runScript(script: string, options: ChildOptions = {}): Promise<ChildResult> {
+  const { execArgv = [], under = [], args = [], timeoutMs = 15_000 } = options
+  const source = options.bare === true ? script : PRELUDE + script
+  const node = [process.execPath, ...execArgv, '--input-type=module', '-e', source, '--', ...args]
+  const [command = '', ...rest] = [...under, ...node]
+  // From here '@fd-reactor/core' resolves as it does for a user, to the built files.
+  const child = spawn(command, rest, { cwd: fileURLToPath(new URL('fd-events/', packages)), stdio: options.stdio ?? 'pipe' })
+  const result: ChildResult = { code: null, signal: null, stdout: '', stderr: '' }
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (result.stdout += text))
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (result.stderr += text))
+  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (code, signal) => {
+      clearTimeout(timer)
+      resolve({ ...result, code, signal })
+    })
+  })
+}
+
+/** Runs a script that must end with code 0, and gives what it printed, as JSON. */
+export async function runForJson(script: string, options: ChildOptions = {}): Promise<unknown> {
+  const { code, signal, stdout, stderr } = await runScript(script, options)
+  if (code !== 0) throw new Error(`the script ended with ${signal ?? code}:\n${stdout}${stderr}`)
+  return JSON.parse(stdout)
+}
+
+/** The file of a module beside the tests, for `import()` in scripts. */
+export function fileUrl(path: string): string {
+  return pathToFileURL(path).href
+}

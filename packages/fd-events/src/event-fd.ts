@@ -1,0 +1,119 @@
+/**
+ * A counter that the kernel keeps, as a typed event source: the doorbell between threads and processes.
+ *
+ * One 8-byte read for each batch, done by the native drain, takes the count; writing is a system call that any holder of the
+ * descriptor can make.
+ */
+import { Drain, FdHandle, Interest, Source, sourceOptionChecks } from '@fd-reactor/core'
+import type { BatchRecord, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
+import { boolean, check, checkOptions, eventfd } from '@fd-reactor/core/sys'
+
+/** The events of an {@link EventFd}. */
+export interface EventFdEvents extends SourceEvents {
+  /** The count that was taken: all of it, or 1 in semaphore mode. */
+  event: [count: bigint]
+}
+
+/** Options of an {@link EventFd}. */
+export interface EventFdOptions extends SourceOptions {
+  /** What the counter starts with, 0n … 2^64 − 2. Default 0n. */
+  initial?: bigint
+  /** Each read takes 1 instead of everything (EFD_SEMAPHORE). Default false. */
+  semaphore?: boolean
+}
+
+const MAX_COUNT = 2n ** 64n - 2n
+
+function checkCount(value: bigint, name: string): bigint {
+  if (typeof value !== 'bigint') throw new TypeError(`${name} must be a bigint, not ${typeof value} ${String(value)}`)
+  if (value < 0n || value > MAX_COUNT) throw new RangeError(`${name} must be from 0n to 2^64 − 2, not ${value}`)
+  return value
+}
+
+/**
+ * Counts what is written to it and tells the sum, at most once in each batch.
+ *
+ * Guaranteed: what was written and not delivered is not lost by pausing, nor by `detach()`, which puts it back. Not guaranteed: one
+ * event for each write, except in semaphore mode. Several readers of one counter share what is written.
+ *
+ * @throws SystemError `EMFILE` when no descriptor is left.
+ * @throws TypeError, RangeError for options that do not exist or are out of range.
+ * @example
+ * import { Reactor } from '@fd-reactor/core'
+ * import { EventFd } from '@fd-reactor/fd-events'
+ * const reactor = new Reactor()
+ * const bell = new EventFd(reactor)
+ * bell.on('event', (count) => {
+ *   console.log(count) // 3n
+ *   bell.close()
+ * })
+ * bell.write(1n)
+ * bell.write(2n)
+ * await reactor.run()
+ * @see eventfd(2)
+ */
+export class EventFd extends Source<EventFdEvents> {
+  readonly #step: bigint
+  #kept = 0n
+
+  constructor(reactor: Reactor, options: EventFdOptions = {}) {
+    checkOptions('EventFd', options, { ...sourceOptionChecks, initial: () => undefined, semaphore: boolean })
+    const { semaphore = false } = options
+    const initial = checkCount(options.initial ?? 0n, "EventFd option 'initial'")
+    options.signal?.throwIfAborted()
+    const handle = new FdHandle(eventfd.create(initial, semaphore))
+    super(reactor, handle, { drain: Drain.Counter, interest: Interest.In }, options)
+    this.#step = semaphore ? 1n : 0n
+  }
+
+  /**
+   * Adds to an eventfd by its number, from a thread or process that has no reactor; false when the counter has no room.
+   * @throws SystemError `EBADF` when it is not open, `EINVAL` when it is no eventfd.
+   */
+  static write(fd: number, value = 1n): boolean {
+    return eventfd.write(fd, checkCount(value, 'The value'))
+  }
+
+  /** Adds to the counter; false, and nothing is added, when it would exceed 2^64 − 2. @throws ReactorError `ERR_CLOSED`. */
+  write(value = 1n): boolean {
+    return eventfd.write(this.fd, checkCount(value, 'The value'))
+  }
+
+  /** Ends the source and hands over its descriptor; what was taken from the counter and not delivered is put back. */
+  detach(): FdHandle {
+    const handle = this.detachHandle()
+    if (this.#kept > 0n) eventfd.write(handle.fd, this.#kept)
+    return handle.guard()
+  }
+
+  protected get consumerEvents(): readonly string[] {
+    return ['event']
+  }
+
+  protected override get keepsSomething(): boolean {
+    return this.#kept > 0n
+  }
+
+  onRecord(record: BatchRecord): void {
+    check(record.result, 'read', { path: this.label })
+    this.#kept += record.value
+    this.emitKept()
+  }
+
+  override onSettle(record: BatchRecord): void {
+    if (record.result > 0) this.#kept += record.value
+  }
+
+  protected override emitKept(): void {
+    while (this.#kept > 0n && this.flowing) {
+      const count = this.#step === 0n ? this.#kept : this.#step
+      this.#kept -= count
+      this.emit('event', count)
+    }
+  }
+
+  /** `for await (const count of bell)`: the argument of each `'event'`. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<bigint, undefined, undefined> {
+    for await (const [count] of this.events('event')) yield count
+  }
+}

@@ -1,0 +1,410 @@
+/**
+ * A connected Unix stream socket: typed events for what comes, a queue with backpressure for what goes.
+ *
+ * The native drain receives into the batch's slab; here the bytes become events. Writes of one handler leave in one system call
+ * when it returns. The stream is watched for reading while somebody wants its bytes, and for writing while bytes wait.
+ */
+import { Drain, FdHandle, Interest, ReactorError, Source, sourceOptionChecks, SystemError } from '@fd-reactor/core'
+import type { BatchRecord, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
+import { abortSignal, boolean, checkOptions, integer, oneOf, socket, type PeerCredentials } from '@fd-reactor/core/sys'
+import { setTimeout as delay } from 'node:timers/promises'
+import { deadline } from './deadlines.js'
+import { StreamQueue } from './stream-queue.js'
+import { encodeUnixPath } from './unix-path.js'
+
+/**
+ * How bytes are handed to `'data'`: `false` as a Buffer that may be kept, `true` as a view of the slab that is valid during the
+ * handler only, `'offsets'` as `(slab, offset, length)`, which allocates nothing.
+ */
+export type Borrow = false | true | 'offsets'
+
+/** The events of a {@link UnixStream}. */
+export interface UnixStreamEvents<B extends Borrow = false> extends SourceEvents {
+  /** Bytes came, in the form that the `borrow` option names. */
+  data: B extends 'offsets' ? [slab: Buffer, offset: number, length: number] : [bytes: Buffer]
+  /** The peer has shut its writing side; no `'data'` comes any more. */
+  end: []
+  /** Everything that waited was taken by the kernel, after a `write()` that returned false. */
+  drain: []
+  /** No byte moved in either direction for `idleTimeout`. Without a listener the stream is destroyed. */
+  timeout: []
+}
+
+/** What listeners and connections have in common. */
+export interface UnixStreamOptions<B extends Borrow = false> extends SourceOptions {
+  /** See {@link Borrow}. Default false. */
+  borrow?: B
+  /** Keeps the writing side open when the peer has shut its own. Default false: what waits is flushed, then the stream closes. */
+  allowHalfOpen?: boolean
+  /** How many bytes may wait before `write()` returns false. Default 64 KiB. It is advice: nothing is refused beyond it. */
+  highWaterMark?: number
+  /** Nanoseconds without a byte in either direction, seen to about a quarter of it. Default: none. */
+  idleTimeout?: number
+  /** SO_SNDBUF in bytes. Default: the kernel's. */
+  sendBuffer?: number
+  /** SO_RCVBUF in bytes. Default: the kernel's. */
+  receiveBuffer?: number
+}
+
+/** Options of {@link UnixStream.connect}. */
+export interface UnixConnectOptions<B extends Borrow = false> extends UnixStreamOptions<B> {
+  /** Nanoseconds until a listener whose backlog is full counts as unreachable. Default 10 s. */
+  timeout?: number
+}
+
+/** What {@link UnixStream.detach} gives. */
+export interface DetachedStream {
+  /** The connected socket. */
+  handle: FdHandle
+  /** What was received and not delivered. */
+  unread: Buffer
+}
+
+const BYTES = integer(1, 2 ** 30)
+const DURATION = integer(1, Number.MAX_SAFE_INTEGER)
+
+/** The checks of {@link UnixStreamOptions}. */
+export const unixStreamOptionChecks = {
+  ...sourceOptionChecks,
+  borrow: oneOf(false, true, 'offsets'),
+  allowHalfOpen: boolean,
+  highWaterMark: integer(0, Number.MAX_SAFE_INTEGER),
+  idleTimeout: DURATION,
+  sendBuffer: BYTES,
+  receiveBuffer: BYTES,
+  signal: abortSignal,
+}
+
+const EAGAIN = -11
+const DEFAULT_HIGH_WATER_MARK = 64 * 1024
+const DEFAULT_CONNECT_TIMEOUT = 10e9
+const IDLE_PARTS = 4
+
+/**
+ * One connection over a Unix stream socket.
+ *
+ * Guaranteed: bytes come in order, each once, and all of them before `'end'`; nothing is read while nobody listens or while it is
+ * paused, so nothing is lost by listening later; a writer's memory is free again when its handler, or outside of one `write()`,
+ * returns. Not guaranteed: that chunks have the sizes in which they were written. When both sides are shut the stream closes.
+ *
+ * Errors (`ECONNRESET`, `EPIPE`) are `'error'` events, followed by `'close'`.
+ *
+ * @example
+ * import { Reactor } from '@fd-reactor/core'
+ * import { UnixListener, UnixStream } from '@fd-reactor/fd-events'
+ * using reactor = new Reactor()
+ * UnixListener.listen(reactor, '/tmp/example-stream.sock').on('connection', (peer) => peer.on('data', (bytes) => peer.write(bytes)))
+ * const stream = await UnixStream.connect(reactor, '/tmp/example-stream.sock')
+ * stream.write('hello')
+ * for await (const bytes of stream) {
+ *   console.log(String(bytes)) // hello
+ *   break
+ * }
+ * @see unix(7)
+ */
+export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvents<B>> {
+  readonly #borrow: Borrow
+  readonly #allowHalfOpen: boolean
+  readonly #highWaterMark: number
+  readonly #queue = new StreamQueue()
+  readonly #socket: number
+  readonly #onClosed: (() => void) | undefined
+  #unread: Buffer[] = []
+  #peer: PeerCredentials | undefined
+  #bytesRead = 0
+  #bytesWritten = 0
+  #needsDrain = false
+  #watchedForRoom = false
+  #flushAsked = false
+  #ending = false
+  #writeShut = false
+  #readEnded = false
+  #endTold = false
+  #active = false
+  #cancelIdle: (() => void) | undefined
+
+  /** For sources that make streams: `handle` is a connected socket, `onClosed` hears of the end before anybody else. */
+  constructor(reactor: Reactor, handle: FdHandle, options: UnixStreamOptions<B> = {}, onClosed?: () => void) {
+    super(reactor, handle, { drain: Drain.Stream, interest: Interest.In | Interest.RdHup }, options)
+    this.#socket = handle.fd
+    this.#borrow = options.borrow ?? false
+    this.#allowHalfOpen = options.allowHalfOpen ?? false
+    this.#highWaterMark = options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK
+    this.#onClosed = onClosed
+    if (options.sendBuffer !== undefined) socket.setSendBuffer(handle.fd, options.sendBuffer)
+    if (options.receiveBuffer !== undefined) socket.setReceiveBuffer(handle.fd, options.receiveBuffer)
+    if (options.idleTimeout !== undefined) this.#watchIdle(options.idleTimeout)
+  }
+
+  /**
+   * Connects to a listener. A Unix socket is connected at once or not at all; only while the listener's backlog is full it is
+   * tried again, until `timeout`.
+   * @throws SystemError `ENOENT`, `ECONNREFUSED` (nobody listens), `EACCES`, `ENAMETOOLONG`, `EMFILE`; ReactorError `ERR_TIMEOUT`; the signal's reason.
+   */
+  static async connect<B extends Borrow = false>(
+    reactor: Reactor,
+    path: string,
+    options: UnixConnectOptions<B> = {},
+  ): Promise<UnixStream<B>> {
+    checkOptions('UnixStream.connect', options, { ...unixStreamOptionChecks, timeout: DURATION })
+    const { timeout = DEFAULT_CONNECT_TIMEOUT, ...streamOptions } = options
+    const bytes = encodeUnixPath(path, 'connect')
+    options.signal?.throwIfAborted()
+    const handle = new FdHandle(socket.createUnix())
+    try {
+      const end = performance.now() + timeout / 1e6
+      for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+        const result = socket.connectUnix(handle.fd, bytes)
+        if (result === 0) return new UnixStream(reactor, handle, streamOptions)
+        const hint = result === -111 ? 'Nobody listens there' : undefined
+        if (result !== EAGAIN) throw new SystemError(result, 'connect', { path, hint })
+        if (performance.now() >= end) {
+          throw new ReactorError('ERR_TIMEOUT', `The backlog of '${path}' was full for ${timeout / 1e6} ms`)
+        }
+        await delay(pauseMs, undefined, options.signal && { signal: options.signal }).catch(() => {
+          options.signal?.throwIfAborted()
+        })
+      }
+    } catch (error) {
+      handle.close()
+      throw error
+    }
+  }
+
+  /** Makes a stream of a connected Unix stream socket that came from elsewhere, for example from `detach()`. */
+  static from<B extends Borrow = false>(reactor: Reactor, handle: FdHandle, options: UnixStreamOptions<B> = {}): UnixStream<B> {
+    checkOptions('UnixStream.from', options, unixStreamOptionChecks)
+    return new UnixStream(reactor, handle, options)
+  }
+
+  /** Who is at the other end, as the kernel noted when it connected. */
+  get peer(): PeerCredentials {
+    return (this.#peer ??= socket.peer(this.fd))
+  }
+
+  /** How many bytes were received. */
+  get bytesRead(): number {
+    return this.#bytesRead
+  }
+
+  /** How many bytes the kernel has taken. */
+  get bytesWritten(): number {
+    return this.#bytesWritten
+  }
+
+  /** How many bytes have come and were not delivered, kept here or waiting in the kernel. */
+  get readableLength(): number {
+    return socket.readable(this.fd) + this.#unread.reduce((sum, { length }) => sum + length, 0)
+  }
+
+  /** How many bytes wait to be written. */
+  get writableLength(): number {
+    return this.#queue.length
+  }
+
+  /**
+   * Sends bytes, or a part of them. Inside a handler they leave when it returns, together with what else it writes; outside at once.
+   * False when more than `highWaterMark` bytes wait: go on at `'drain'`.
+   * @throws ReactorError `ERR_CLOSED`, or `ERR_STREAM_ENDED` after `end()`.
+   */
+  write(bytes: Uint8Array | string, offset = 0, length?: number): boolean {
+    if (this.closed) this.assertOpen()
+    if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: write() after end()`)
+    const chunk = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
+    const size = length ?? chunk.length - offset
+    if (size <= 0) return this.#queue.length < this.#highWaterMark
+    this.#queue.borrow(chunk, offset, size)
+    if (this.#flushAsked) return this.#belowMark()
+    if (this.reactor.afterHandler(this)) this.#flushAsked = true
+    else this.#flush()
+    return this.#belowMark()
+  }
+
+  /** Writes `bytes`, if any, and shuts the writing side once everything is sent. Idempotent. */
+  end(bytes?: Uint8Array | string): void {
+    if (bytes !== undefined) this.write(bytes)
+    if (this.#ending || this.closed) return
+    this.#ending = true
+    if (!this.#flushAsked && !this.reactor.dispatching) this.#flush()
+    else if (!this.#flushAsked) this.#flushAsked = this.reactor.afterHandler(this)
+  }
+
+  /** Gives the kernel what it takes of what waits, and closes; the rest is discarded. Idempotent. */
+  override close(): void {
+    if (!this.closed && this.#queue.length > 0) this.#queue.flush(this.#send)
+    this.destroy()
+  }
+
+  /** Closes and discards what waits. Idempotent. */
+  destroy(): void {
+    if (this.closed) return
+    this.#dismiss()
+    super.close()
+  }
+
+  /** Ends the source and hands over the socket, with what was received and not delivered. @throws ReactorError `ERR_CLOSED`. */
+  detach(): DetachedStream {
+    this.assertOpen()
+    this.#queue.flush(this.#send)
+    this.#dismiss()
+    const handle = this.detachHandle().guard()
+    return { handle, unread: Buffer.concat(this.#unread) }
+  }
+
+  protected get consumerEvents(): readonly string[] {
+    return ['data']
+  }
+
+  protected override get endEvents(): readonly string[] {
+    return ['end']
+  }
+
+  protected override get keepsSomething(): boolean {
+    return this.#unread.length > 0 || (this.#readEnded && !this.#endTold)
+  }
+
+  protected override wantedInterest(): number {
+    const read = this.flowing && !this.#readEnded ? Interest.In | Interest.RdHup : 0
+    return this.#watchedForRoom ? read | Interest.Out : read
+  }
+
+  onRecord(record: BatchRecord): void {
+    if ((record.revents & Interest.Out) !== 0 && this.#queue.length > 0) {
+      this.#flush()
+      if (this.closed) return
+    }
+    const result = record.result
+    if (result > 0) {
+      this.#bytesRead += result
+      this.#active = true
+      if (!this.flowing || this.#unread.length > 0) {
+        this.#unread.push(copyOf(record))
+        this.emitKept()
+      } else if (this.#borrow === 'offsets') {
+        this.fire('data', record.slab, record.offset, result)
+      } else if (this.#borrow) {
+        this.fire('data', record.slab.subarray(record.offset, record.offset + result))
+      } else {
+        this.fire('data', copyOf(record))
+      }
+    } else if (result === 0) {
+      this.#readEnded = true
+      this.emitKept()
+      this.update()
+    } else if (result !== EAGAIN) {
+      this.#fail(result, 'recv')
+    }
+  }
+
+  override onSettle(record: BatchRecord): void {
+    if (record.result > 0) {
+      this.#bytesRead += record.result
+      this.#unread.push(copyOf(record))
+    } else if (record.result === 0) {
+      this.#readEnded = true
+    }
+  }
+
+  protected override emitKept(): void {
+    while (this.flowing && this.#unread.length > 0) {
+      const bytes = this.#unread.shift()
+      if (bytes === undefined) break
+      if (this.#borrow === 'offsets') this.fire('data', bytes, 0, bytes.length)
+      else this.fire('data', bytes)
+    }
+    if (!this.flowing || !this.#readEnded || this.#endTold) return
+    this.#endTold = true
+    this.fire('end')
+    if (this.closed) return
+    if (!this.#allowHalfOpen) this.end()
+    if (this.#writeShut) this.destroy()
+  }
+
+  override onFlush(): void {
+    if (this.#flushAsked) {
+      this.#flushAsked = false
+      if (!this.closed) this.#flush()
+    }
+    super.onFlush()
+  }
+
+  /** `for await (const bytes of stream)`: what comes until the peer ends. Not for borrowed bytes, which do not live long enough. */
+  async *[Symbol.asyncIterator](this: UnixStream): AsyncGenerator<Buffer, undefined, undefined> {
+    for await (const [bytes] of this.events('data')) yield bytes
+  }
+
+  readonly #send = (bytes: Uint8Array, offset: number, length: number): number => {
+    const sent = socket.send(this.#socket, bytes, offset, length)
+    if (sent > 0) {
+      this.#bytesWritten += sent
+      this.#active = true
+    }
+    return sent
+  }
+
+  #belowMark(): boolean {
+    if (this.#queue.length <= this.#highWaterMark) return true
+    this.#needsDrain = true
+    return false
+  }
+
+  #flush(): void {
+    const result = this.#queue.flush(this.#send)
+    if (result < 0) return this.#fail(result, 'send')
+    const waiting = this.#queue.length > 0
+    if (waiting !== this.#watchedForRoom) {
+      this.#watchedForRoom = waiting
+      this.update()
+    }
+    if (waiting) return
+    if (this.#ending && !this.#writeShut) {
+      this.#writeShut = true
+      socket.shutdownWrite(this.#socket) // ENOTCONN: the peer is gone, which the reading side tells
+      if (this.#endTold) return this.destroy()
+    }
+    if (this.#needsDrain) {
+      this.#needsDrain = false
+      this.fire('drain')
+    }
+  }
+
+  #fail(result: number, syscall: string): void {
+    const error = new SystemError(result, syscall, { path: this.label })
+    try {
+      // Typed by the base's event map, which the type parameter keeps the compiler from seeing.
+      if (this.listenerCount('error') === 0) throw error
+      this.fire('error', error)
+    } finally {
+      this.destroy()
+    }
+  }
+
+  #watchIdle(idleNs: number): void {
+    let quiet = 0
+    const look = (): void => {
+      quiet = this.#active ? 0 : quiet + 1
+      this.#active = false
+      if (quiet === IDLE_PARTS) {
+        quiet = 0
+        if (this.listenerCount('timeout') === 0) return this.destroy()
+        this.fire('timeout')
+      }
+      if (!this.closed) this.#cancelIdle = deadline(this.reactor, idleNs / IDLE_PARTS, look)
+    }
+    this.#cancelIdle = deadline(this.reactor, idleNs / IDLE_PARTS, look)
+  }
+
+  #dismiss(): void {
+    this.#queue.clear()
+    this.#cancelIdle?.()
+    this.#onClosed?.()
+  }
+}
+
+/** A copy that its reader may keep. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */
+function copyOf(record: BatchRecord): Buffer {
+  const { slab, offset, length } = record
+  const copy = Buffer.allocUnsafe(length)
+  slab.copy(copy, 0, offset, offset + length)
+  return copy
+}
