@@ -1,5 +1,9 @@
 import { fileURLToPath } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
 import { defineConfig } from 'vitest/config'
+
+// For the worker threads, which take no flags of their own; forks get theirs below.
+setFlagsFromString('--expose-gc')
 
 const source = (path: string): string => fileURLToPath(new URL(`packages/${path}`, import.meta.url))
 

@@ -23,7 +23,9 @@ export async function step(name, action, reasonToSkip) {
     await action()
   } catch (error) {
     count.failed++
-    console.log(`${end('✗')}: ${error.output ? `${error.message}\n${error.output}` : error.stack}`)
+    // Lines of minified code, which a crashed tool quotes, are cut.
+    const output = error.output?.replace(/^(.{1000}).+$/gm, '$1 …')
+    console.log(`${end('✗')}: ${output ? `${error.message}\n${output}` : error.stack}`)
     return false
   }
   count.passed++

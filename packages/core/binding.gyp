@@ -23,7 +23,7 @@
             'Release': { 'cflags': ['-O2'] },
             # The sanitizer build (`build.mjs --asan`).
             'Debug': {
-              'cflags': ['-O1', '-g', '-fsanitize=address,undefined', '-fno-omit-frame-pointer'],
+              'cflags': ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-fno-omit-frame-pointer'],
               'ldflags': ['-fsanitize=address,undefined'],
             },
           },

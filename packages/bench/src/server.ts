@@ -45,9 +45,10 @@ export class Server implements AsyncDisposable {
 
   /** Starts a candidate and waits until it listens. */
   static async start(candidate: Candidate): Promise<Server> {
+    const processor = processors().server
     const folder = mkdtempSync(join(tmpdir(), 'fd-reactor-bench-'))
     const path = join(folder, 'echo.sock')
-    const [file = '', ...args] = pinned(processors().server, candidate(path))
+    const [file = '', ...args] = pinned(processor, candidate(path))
     const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] })
     const server = new Server(child, folder, path)
     try {

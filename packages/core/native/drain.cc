@@ -63,7 +63,13 @@ void DrainStream(Batch& batch, const Slot& slot, uint32_t index, uint32_t revent
 }
 
 void DrainAccept(Batch& batch, Slot& slot, uint32_t index, uint32_t revents, Environment& environment) {
+  const auto waiting = [&] {
+    pollfd ready{slot.fd, POLLIN, 0};
+    return Syscall([&] { return poll(&ready, 1, 0); }) > 0;
+  };
   for (size_t accepted = 0; accepted < kAccepts && slot.argument > 0; accepted++) {
+    // accept4 has no flag for "do not block", and a process that inherited the listener may have cleared O_NONBLOCK.
+    if (!waiting()) return;
     const int64_t fd =
         environment.Own(Syscall([&] { return accept4(slot.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); }));
     if (fd == -EAGAIN) return;

@@ -24,7 +24,36 @@ Napi::Value View(Napi::Env env, const std::shared_ptr<SharedMemory>& memory) {
       held);
 }
 
-// createReactor(dispatch, rebuilt, maxEvents, chunkRecords, busyPollMicros, measure) → { handle, fd, id, buffers } | -errno
+// sendSlab() and sendBytes(bytes), for one reactor: the hot path, so plain Node-API and no argument that can be avoided.
+napi_value SendSlab(napi_env env, napi_callback_info info) {
+  void* reactor = nullptr;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &reactor);
+  (*static_cast<Handle*>(reactor))->Send(nullptr, 0);
+  return nullptr;
+}
+
+napi_value SendBytes(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  void* reactor = nullptr;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, &reactor);
+  static const uint8_t kNothing = 0;
+  const Bytes bytes = BytesOf(env, argument);
+  (*static_cast<Handle*>(reactor))->Send(bytes.data == nullptr ? &kNothing : bytes.data, bytes.size);
+  return nullptr;
+}
+
+// A function that keeps the reactor alive as long as it can be called.
+napi_value Bind(napi_env env, const char* name, napi_callback callback, const Handle& reactor) {
+  auto* held = new Handle(reactor);
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, held, &function);
+  napi_add_finalizer(
+      env, function, held, [](napi_env, void* data, void*) { delete static_cast<Handle*>(data); }, nullptr, nullptr);
+  return function;
+}
+
+// createReactor(dispatch, rebuilt, maxEvents, chunkRecords, busyPollMicros, measure) → { handle, fd, id, buffers, sendSlab, sendBytes } | -errno
 Napi::Value CreateReactor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   ReactorOptions options;
@@ -43,6 +72,8 @@ Napi::Value CreateReactor(const Napi::CallbackInfo& info) {
   auto buffers = Napi::Array::New(env);
   for (const auto& memory : reactor->Memory()) buffers[buffers.Length()] = View(env, memory);
   made["buffers"] = buffers;
+  made["sendSlab"] = Bind(env, "sendSlab", SendSlab, reactor);
+  made["sendBytes"] = Bind(env, "sendBytes", SendBytes, reactor);
   return made;
 }
 
@@ -71,9 +102,9 @@ Napi::Value Remove(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value SetArgument(const Napi::CallbackInfo& info) {
+Napi::Value AddArgument(const Napi::CallbackInfo& info) {
   Reactor* reactor = Of(info);
-  if (HasSlot(reactor, Uint(info, 1))) reactor->SetArgument(Uint(info, 1), Int64(info, 2));
+  if (HasSlot(reactor, Uint(info, 1))) reactor->AddArgument(Uint(info, 1), Int64(info, 2));
   return info.Env().Undefined();
 }
 
@@ -111,7 +142,7 @@ void ExportReactor(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "reactorAdd", Add);
   Export(env, exports, "reactorModify", Modify);
   Export(env, exports, "reactorRemove", Remove);
-  Export(env, exports, "reactorSetArgument", SetArgument);
+  Export(env, exports, "reactorAddArgument", AddArgument);
   Export(env, exports, "reactorTurn", Turn);
   Export(env, exports, "reactorWake", Wake);
   Export(env, exports, "reactorStartUv", StartUv);

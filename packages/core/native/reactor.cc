@@ -81,6 +81,7 @@ Reactor::~Reactor() {
 int Reactor::OpenSet(uint8_t priority) {
   Set& set = sets_[priority];
   if (set.fd >= 0) return 0;
+  if (environment_.Forked()) return -ECHILD;
   const int64_t fd = environment_.Own(Syscall([] { return epoll_create1(EPOLL_CLOEXEC); }));
   if (fd < 0) return static_cast<int>(fd);
   if (priority != kNormal) {
@@ -115,10 +116,12 @@ int Reactor::Add(uint32_t index, const Slot& wanted) {
   const uint64_t left_in = slot.left_in;  // its former owner may have left in the batch that is still being delivered
   slot = wanted;
   slot.left_in = left_in;
-  if (slot.interest != 0) {
+  if (slot.interest != 0 || slot.drain == Drain::kNone) {
     const int added = Control(EPOLL_CTL_ADD, index);
     if (added < 0) return added;
-    slot.in_set = true;
+    slot.in_set = slot.interest != 0;
+    // Somebody else's descriptor may be one that epoll refuses: better to hear of it now than with the first listener.
+    if (!slot.in_set) Control(EPOLL_CTL_DEL, index);
   }
   slot.used = true;
   int64_t& registrant = registrant_[static_cast<size_t>(wanted.fd)];
@@ -131,7 +134,7 @@ int Reactor::Add(uint32_t index, const Slot& wanted) {
 int Reactor::Modify(uint32_t index, uint32_t interest) {
   Slot& slot = slots_[index];
   slot.interest = interest;
-  if (registrant_[static_cast<size_t>(slot.fd)] != index) return -EBADF;
+  if (registrant_[static_cast<size_t>(slot.fd)] != index) return interest == 0 ? 0 : -EBADF;
   if (interest == 0) {
     // Out of the set altogether: with an interest of 0 epoll still reports EPOLLHUP, without end.
     if (slot.in_set) Control(EPOLL_CTL_DEL, index);  // EBADF, ENOENT: closed behind our back, which is gone as well
@@ -208,7 +211,7 @@ int Reactor::Wait(uint8_t priority, uint32_t limit, Batch& stamp) {
 }
 
 int Reactor::Turn() {
-  if (closed_ || turning_) return 0;
+  if (closed_ || turning_ || environment_.Forked()) return 0;
   const auto keep = shared_from_this();  // a handler may close the reactor
   turning_ = true;
   batch_++;
@@ -290,7 +293,20 @@ bool Reactor::Call(const Napi::FunctionReference& function, std::initializer_lis
   return false;
 }
 
+void Reactor::Send(const uint8_t* bytes, size_t size) {
+  BatchHeader& mail = *main_.header;
+  if (bytes == nullptr) {
+    const Batch& batch = mail.send_slab == 0 ? main_ : high_;
+    bytes = batch.slab;
+    size = batch.slab_size;
+  }
+  const bool inside = mail.send_offset <= size && mail.send_length <= size - mail.send_offset;
+  mail.send_result =
+      inside ? static_cast<int32_t>(SendNow(mail.send_fd, bytes + mail.send_offset, mail.send_length)) : -EINVAL;
+}
+
 int Reactor::Wake() {
+  if (environment_.Forked()) return -ECHILD;
   if (wake_fd_ < 0) {
     const int64_t fd = environment_.Own(Syscall([] { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }));
     if (fd < 0) return static_cast<int>(fd);
@@ -370,7 +386,8 @@ void Reactor::Close() {
   if (closed_) return;
   closed_ = true;
   const auto keep = shared_from_this();
-  if (uv_started_) {
+  // A forked child shares libuv's epoll set with its parent too, so there the handles are left as they are.
+  if (uv_started_ && !environment_.Forked()) {
     uv_poll_stop(&poll_);
     environment_.HandleClosing();
     uv_close(reinterpret_cast<uv_handle_t*>(&poll_), OnHandleClosed);

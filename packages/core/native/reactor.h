@@ -41,13 +41,16 @@ class Reactor : public std::enable_shared_from_this<Reactor> {
   int Add(uint32_t index, const Slot& wanted);
   int Modify(uint32_t index, uint32_t interest);
   void Remove(uint32_t index);
-  void SetArgument(uint32_t index, int64_t argument) { slots_[index].argument = argument; }
+  void AddArgument(uint32_t index, int64_t delta) { slots_[index].argument += delta; }
   bool Has(uint32_t index) const { return !closed_ && index < slots_.size() && slots_[index].used; }
 
   // Drains and delivers what is ready now; returns how many records that were.
   int Turn();
   // Makes the reactor's descriptor readable, so that the next turn calls JavaScript even when nothing else is ready.
   int Wake();
+
+  // Sends what the main batch's header names: a part of `bytes`, or of a slab when `bytes` is empty.
+  void Send(const uint8_t* bytes, size_t size);
 
   // The uv wakeup.
   int StartUv();

@@ -1,4 +1,5 @@
-// signalfd(2), the mask that makes it safe (signal-mask.cc), and the pipe that catches what slips past the mask.
+// signalfd(2), the mask that makes it safe (signal-mask.cc), and the pipe that catches what slips past the
+// mask.
 #include <fcntl.h>
 #include <sys/signalfd.h>
 
@@ -42,7 +43,8 @@ Napi::Value OpenPipe(const Napi::CallbackInfo& info) {
   return pair;
 }
 
-// acquireSignals(owner: bigint, name, netFd, set: bigint) → 0 | -errno | { owner, signo } when another reactor has one of them
+// acquireSignals(owner: bigint, name, netFd, set: bigint) → 0 | -errno | { owner, signo } when another
+// reactor has one of them
 Napi::Value Acquire(const Napi::CallbackInfo& info) {
   const SignalOwner owner{Uint64(info, 0), Text(info, 1), Int(info, 2)};
   std::string busy_owner;
@@ -55,7 +57,8 @@ Napi::Value Acquire(const Napi::CallbackInfo& info) {
   return busy;
 }
 
-// releaseSignals(owner: bigint, set: bigint) → the signals that were still pending, as signalfd_siginfo structures
+// releaseSignals(owner: bigint, set: bigint) → the signals that were still pending, as signalfd_siginfo
+// structures
 Napi::Value Release(const Napi::CallbackInfo& info) {
   std::vector<signalfd_siginfo> pending;
   SignalMask::Instance().Release(Uint64(info, 0), Uint64(info, 1),

@@ -1,8 +1,10 @@
-// Signals that nobody but a signalfd receives, in a process full of threads that this addon did not make (DESIGN section 5).
+// Signals that nobody but a signalfd receives, in a process full of threads that this addon did not make
+// (DESIGN section 5).
 //
-// A signal is blocked in every thread: a spare real-time signal, the mask signal, is sent to the threads that need it, and its
-// handler changes the mask that the kernel installs when the handler returns. Under the mask lies a net (signal-net.h) for
-// a thread that unmasks by itself. Masks and dispositions belong to the process; so do this state and its lock.
+// A signal is blocked in every thread: a spare real-time signal, the mask signal, is sent to the threads that
+// need it, and its handler changes the mask that the kernel installs when the handler returns. Under the mask
+// lies a net (signal-net.h) for a thread that unmasks by itself. Masks and dispositions belong to the
+// process; so do this state and its lock.
 #pragma once
 
 #include <sys/signalfd.h>
@@ -21,9 +23,10 @@
 
 namespace fdr {
 
-// A reactor as the owner of signals. What the net catches is written to `net_fd`, the write end of a pipe that is O_NONBLOCK at
-// both ends and that the owner reads, as it reads its signalfd. Release also reads it, from `net_read_fd`, so that nothing stays
-// in it; with -1 the owner has to read the rest itself afterwards. Both stay open until Release has given up the last signal.
+// A reactor as the owner of signals. What the net catches is written to `net_fd`, the write end of a pipe
+// that is O_NONBLOCK at both ends and that the owner reads, as it reads its signalfd. Release also reads it,
+// from `net_read_fd`, so that nothing stays in it; with -1 the owner has to read the rest itself afterwards.
+// Both stay open until Release has given up the last signal.
 struct SignalOwner {
   uint64_t id;
   std::string name;
@@ -37,13 +40,15 @@ class SignalMask {
 
   static SignalMask& Instance();
 
-  // Blocks `set` in every thread, under a net: all of it or, with a negative result, nothing. -EBUSY: another owner has
+  // Blocks `set` in every thread, under a net: all of it or, with a negative result, nothing. -EBUSY: another
+  // owner has
   // `*busy_signal`. What an owner has already is counted and must be released as often.
   int Acquire(const SignalOwner& owner, SignalSet set, std::string* busy_owner, int* busy_signal);
 
-  // Gives up `set`. What nobody has any more is undone: dispositions, and masks but for signals that a thread blocked
-  // before. Everything that was sent before this call has by its end reached the owner's pipe or `take`, or is counted as
-  // lost; nothing sent before it ever meets the old disposition. `take` must not call back.
+  // Gives up `set`. What nobody has any more is undone: dispositions, and masks but for signals that a thread
+  // blocked before. Everything that was sent before this call has by its end reached the owner's pipe or
+  // `take`, or is counted as lost; nothing sent before it ever meets the old disposition. `take` must not
+  // call back.
   void Release(uint64_t owner, SignalSet set, const Take& take);
 
   // The same for all that `owner` has, however often; when the owner itself goes.
@@ -60,26 +65,28 @@ class SignalMask {
     int count = 0;
   };
 
-  // What is known of a thread beyond its being one of many. Its number may be given out again; its start tells.
+  // What is known of a thread beyond its being one of many.
   struct Thread {
-    uint64_t start = 0;
+    int64_t start = 0;        // with its number, its identity: numbers are given out again
     SignalSet own = 0;        // of the managed signals: those that it blocked before they were managed
     SignalSet undecided = 0;  // own or not: the mask that its handler finds will tell
     int ticket = -1;          // of the mask signal that it has not answered yet
     bool answered = false;    // in this pass
-    bool given_up = false;    // it blocks everything, and slept through an earlier pass
+    bool given_up = false;    // it hides from the mask signal, and did so for a whole pass
   };
 
   SignalMask() = default;
 
   int Prepare(SignalSet set);
-  int Settle(SignalSet changed, bool census, int calm_wanted, const std::function<void()>& meanwhile);
-  bool Settled(const ThreadState& state, SignalSet changed, bool census, int64_t waited_ns);
-  bool SendTicket(pid_t tid, Thread* thread, SignalSet undo);
+  int Settle(SignalSet changed, bool census, const std::function<void()>& meanwhile);
+  void LeaveNet(const std::function<void()>& meanwhile);
+  bool Settled(const ThreadState& state, SignalSet changed, bool census, int64_t waited);
+  void SendTicket(pid_t tid, Thread* thread, SignalSet undo);
   void TakeAnswers();
   void ForgetTheDead();
+  void ForgetTheOrdinary();
   void Undo(SignalSet gone, const SignalOwner& owner, const Take& take);
-  SignalSet Held(uint64_t owner) const;
+  void Release(uint64_t owner, SignalSet set, bool all, const Take& take);
 
   std::mutex mutex_;
   int mask_signal_ = 0;
@@ -89,6 +96,7 @@ class SignalMask {
   std::unordered_map<pid_t, Thread> threads_;
   std::vector<ThreadState> states_;
   ThreadList list_;
+  int unreached_ = 0;   // why a thread could not be sent the mask signal in this scan, or 0
   SignalSet owed_ = 0;  // given up, but threads could not be read to unmask them: the next pass does
 };
 

@@ -44,7 +44,8 @@ signalfd_siginfo Describe(const siginfo_t& info) {
   out.ssi_signo = static_cast<uint32_t>(info.si_signo);
   out.ssi_errno = info.si_errno;
   out.ssi_code = info.si_code;
-  // Which fields mean anything follows from the code, as in the kernel's siginfo_layout(). Synchronous faults are not managed.
+  // Which fields mean anything follows from the code, as in the kernel's siginfo_layout(). Synchronous faults
+  // are not managed.
   const bool by_kernel = info.si_code > SI_USER && info.si_code < SI_KERNEL;
   if (by_kernel && info.si_signo == SIGCHLD) {
     out.ssi_pid = static_cast<uint32_t>(info.si_pid);
@@ -76,23 +77,28 @@ int SpreadNet(int signo, int fd) {
   struct sigaction action = {}, before;
   action.sa_sigaction = OnCaught;
   action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-  // Everything: a thread in this handler then shows itself as one that blocks the mask signal (signal-mask.cc relies on it).
+  // Everything: a thread in this handler then shows itself as one that blocks the mask signal (signal-mask.cc
+  // relies on it).
   sigfillset(&action.sa_mask);
   net.fd = fd;
   if (sigaction(signo, &action, &before) != 0) return -errno;
-  if (IsNet(before)) return 0;
-  net.before = before;
+  if (!IsNet(before)) net.before = before;
   return 0;
 }
 
 void RemoveNet(int signo) {
   struct sigaction now;
   if (sigaction(signo, nullptr, &now) == 0 && IsNet(now)) {
-    sigaction(signo, &nets[static_cast<size_t>(signo)].before, nullptr);  // was accepted once, by whoever set it
+    sigaction(signo, &nets[static_cast<size_t>(signo)].before,
+              nullptr);  // was accepted once, by whoever set it
   }
 }
 
-void DetachNet(int signo) { nets[static_cast<size_t>(signo)].fd = -1; }
+uint64_t DetachNet(int signo) {
+  Net& net = nets[static_cast<size_t>(signo)];
+  net.fd = -1;
+  return net.lost.exchange(0);
+}
 
 uint64_t LostInNet(int signo) { return nets[static_cast<size_t>(signo)].lost; }
 

@@ -1,10 +1,8 @@
-// Sockets: making, binding, connecting and writing. Receiving and accepting are drains (drain.cc).
+// Sockets: making, binding, connecting. Receiving and accepting are drains (drain.cc); sending is the reactor's.
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstring>
 
@@ -80,27 +78,6 @@ Napi::Value Readable(const Napi::CallbackInfo& info) {
   return Number(info, result < 0 ? result : bytes);
 }
 
-// send(fd, bytes, offset, length) → how many bytes the kernel took | -EAGAIN | -errno. Raw Node-API: the hot path.
-napi_value Send(napi_env env, napi_callback_info info) {
-  size_t count = 4;
-  std::array<napi_value, 4> arguments;
-  napi_get_cb_info(env, info, &count, arguments.data(), nullptr, nullptr);
-  int32_t fd = -1;
-  uint32_t offset = 0;
-  uint32_t length = 0;
-  napi_get_value_int32(env, arguments[0], &fd);
-  napi_get_value_uint32(env, arguments[2], &offset);
-  napi_get_value_uint32(env, arguments[3], &length);
-  const Bytes bytes = BytesOf(env, arguments[1]);
-  int64_t sent = -EINVAL;
-  if (bytes.data != nullptr && offset <= bytes.size && length <= bytes.size - offset) {
-    sent = SendNow(fd, bytes.data + offset, length);
-  }
-  napi_value result;
-  napi_create_int32(env, static_cast<int32_t>(sent), &result);
-  return result;
-}
-
 // getSocketOption(fd, option) and setSocketOption(fd, option, value), at SOL_SOCKET, of type int.
 Napi::Value GetOption(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
@@ -145,9 +122,6 @@ void ExportSocket(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "getSocketOption", GetOption);
   Export(env, exports, "setSocketOption", SetOption);
   Export(env, exports, "peerCredentials", PeerCredentials);
-  napi_value send;
-  napi_create_function(env, "send", NAPI_AUTO_LENGTH, Send, nullptr, &send);
-  exports.Set("send", Napi::Value(env, send));
 }
 
 }  // namespace fdr

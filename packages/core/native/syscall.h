@@ -48,7 +48,7 @@ inline int64_t FromTimespec(const timespec& time) { return time.tv_sec * kNanosP
 
 inline int64_t ClockNow(clockid_t clock) {
   timespec now{};
-  clock_gettime(clock, &now);  // fails only for a clock that does not exist; callers pass those that timerfd_create took
+  clock_gettime(clock, &now);  // fails for the alarm clocks on some machines: callers pass the clock that those count on
   return FromTimespec(now);
 }
 

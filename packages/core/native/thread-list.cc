@@ -22,16 +22,16 @@ struct DirectoryEntry {
   char name[];
 };
 
-constexpr int kListings = 10;
+constexpr int kListings = 1000;
 
 uint64_t HexField(const char* status, const char* name) {
   const char* field = strstr(status, name);
   return field ? strtoull(field + strlen(name), nullptr, 16) : 0;
 }
 
-bool Exists(pid_t tid) { return syscall(SYS_tgkill, getpid(), tid, 0) == 0; }
-
 }  // namespace
+
+bool ThreadExists(pid_t tid) { return syscall(SYS_tgkill, getpid(), tid, 0) == 0; }
 
 int ThreadList::Read(std::vector<ThreadState>* states) {
   const int result = List(states);
@@ -54,10 +54,12 @@ int ThreadList::Read(std::vector<ThreadState>* states) {
   return 0;
 }
 
-// The kernel walks a linked list and stops where a thread has just died; those after it are missing, and the next call goes
-// on by counting from the front. So a listing counts only if the last thread of each call outlived the call.
+// The kernel walks a linked list and stops where a thread has just died; those after it are missing, and the
+// next call goes on by counting from the front. So a listing counts only if the last thread of each call
+// outlived the call.
 int ThreadList::List(std::vector<ThreadState>* states) {
-  const int64_t directory = Syscall([] { return open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  const int64_t directory =
+      Syscall([] { return open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (directory < 0) return static_cast<int>(directory);
   const int fd = static_cast<int>(directory);
   int64_t result = -EAGAIN;
@@ -71,7 +73,7 @@ int ThreadList::List(std::vector<ThreadState>* states) {
         const pid_t tid = atoi(entry->name);  // 0 for "." and ".."
         if (tid > 0) states->push_back({tid, 0, 0, false});
       }
-      if (!states->empty() && !Exists(states->back().tid)) {
+      if (!states->empty() && !ThreadExists(states->back().tid)) {
         result = -EAGAIN;
         break;
       }
@@ -99,7 +101,8 @@ int64_t ThreadList::StartTime(pid_t tid) {
   const int64_t length = ReadFile(tid, "stat");
   if (length == -ENOENT || length == -ESRCH) return 0;
   if (length < 0) return length;
-  // Field 22. The second is the name, in brackets; it may hold spaces and brackets itself, so count from the last bracket.
+  // Field 22. The second is the name, in brackets; it may hold spaces and brackets itself, so count from the
+  // last bracket.
   const char* field = strrchr(buffer_, ')');
   for (int number = 2; field != nullptr && number < 22; number++) field = strchr(field + 1, ' ');
   return field ? strtoll(field, nullptr, 10) : 0;

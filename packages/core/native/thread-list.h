@@ -17,13 +17,16 @@ struct ThreadState {
   bool asleep;
 };
 
+// Whether this process has such a thread.
+bool ThreadExists(pid_t tid);
+
 class ThreadList {
  public:
-  // Reads every thread but the calling one and those that are dying. 0 or -errno; -EAGAIN: threads died so fast that the list
-  // had holes, try again.
+  // Reads every thread but the calling one and those that are dying. 0 or -errno.
   int Read(std::vector<ThreadState>* states);
 
-  // When a thread started, in clock ticks since boot: with its number, its identity. 0 when it is gone, or -errno.
+  // When a thread started, in clock ticks since boot: with its number, its identity. 0 when it is gone, or
+  // -errno.
   int64_t StartTime(pid_t tid);
 
  private:

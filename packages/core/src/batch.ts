@@ -4,9 +4,11 @@
  * A cursor over the records rather than an object for each: nothing is allocated on the way to a handler.
  */
 import { markAsUntransferable } from 'node:worker_threads'
+import type { NativeReactor } from './sys/native.js'
 
 const INTS = 10 // a record's size in 32-bit words
 const WORDS = 5 // and in 64-bit words
+const VIEWS = 2048 // views that are kept for reuse, one for each possible offset in the first 16 KiB of the slab
 
 /** One drained event, valid only during the call that it is handed to. */
 export interface BatchRecord {
@@ -24,6 +26,8 @@ export interface BatchRecord {
   readonly time: bigint
   /** The bytes; reused by the next batch. */
   readonly slab: Buffer
+  /** The drained bytes as a view of the slab. The same view may serve a later record, so it must not be kept. */
+  view(): Buffer
 }
 
 /** The records of one crossing, and where the delivery has got to. */
@@ -32,6 +36,7 @@ export class Batch implements BatchRecord {
   readonly #ints: Int32Array
   readonly #values: BigUint64Array
   readonly #times: BigInt64Array
+  readonly #views: (Buffer | undefined)[] = []
   #record = 0
   /** The first record that is not delivered yet. */
   next = 0
@@ -87,6 +92,31 @@ export class Batch implements BatchRecord {
 
   get time(): bigint {
     return this.#times[this.#record * WORDS + 4] ?? 0n
+  }
+
+  view(): Buffer {
+    const { offset, length } = this
+    const place = offset >>> 3 // the drain aligns offsets to 8
+    const known = this.#views[place]
+    if (known?.length === length) return known
+    const view = this.slab.subarray(offset, offset + length)
+    if (place < VIEWS) this.#views[place] = view
+    return view
+  }
+
+  /** send(2) without blocking, as `send` of the native reactor wants it: the header carries arguments and result. */
+  send(native: NativeReactor, fd: number, bytes: Uint8Array | number, offset: number, length: number): number {
+    const ints = this.#ints
+    ints[3] = fd
+    ints[4] = offset
+    ints[5] = length
+    if (typeof bytes === 'number') {
+      ints[7] = bytes
+      native.sendSlab()
+    } else {
+      native.sendBytes(bytes)
+    }
+    return ints[6] ?? 0
   }
 
   /** When epoll_wait returned, in nanoseconds of CLOCK_MONOTONIC; 0 unless the reactor measures. */

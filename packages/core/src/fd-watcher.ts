@@ -67,9 +67,8 @@ export class FdWatcher extends Source<FdWatcherEvents> {
 
   /** Asks for the next event of a `'oneshot'` watcher, and for an edge that may have been missed of an `'edge'` one. */
   rearm(): this {
-    this.assertOpen()
-    this.pause()
-    return this.resume()
+    this.rearmInterest()
+    return this
   }
 
   protected get consumerEvents(): readonly string[] {

@@ -15,7 +15,8 @@ import { native, type NativeReactor } from './sys/native.js'
 import { wakeups, type Wakeup, type WakeupName } from './wakeup.js'
 
 /** What happens to an error that a handler throws. */
-export type HandlerErrorPolicy = 'throw' | 'close' | ((error: unknown, source: Registrant | undefined) => void)
+export type HandlerErrorPolicy =
+  'throw' | 'close' | ((error: unknown, source: Registrant | undefined) => void)
 
 /** Options of a {@link Reactor}. */
 export interface ReactorOptions {
@@ -64,7 +65,7 @@ export interface RunOptions {
  * closing a source takes effect at once, for the rest of the same batch too; a handler that throws costs no other source its
  * event; an event of high priority waits for at most one chunk of others. Not guaranteed: any order between sources of equal
  * priority; one event per change (levels are reported, not edges); anything while a handler runs. `process.nextTick` callbacks
- * and microtasks run after each chunk, not after each handler, and handlers see the AsyncLocalStorage store of the moment in
+ * and microtasks run after each chunk, not after each handler (with the `epoll` and `manual` wakeups after each turn), and handlers see the AsyncLocalStorage store of the moment in
  * which the reactor was made.
  *
  * A reactor belongs to the thread that made it.
@@ -106,7 +107,13 @@ export class Reactor implements Disposable {
 
   constructor(options: ReactorOptions = {}) {
     checkOptions('Reactor', options, OPTIONS)
-    const { wakeup = 'uv', busyPollMicros = 0, maxEventsPerBatch = 256, chunkRecords = 64, measure = false } = options
+    const {
+      wakeup = 'uv',
+      busyPollMicros = 0,
+      maxEventsPerBatch = 256,
+      chunkRecords = 64,
+      measure = false,
+    } = options
     this.name = options.name ?? 'reactor'
     this.#chunkMs = (options.chunkMicros ?? 500) / 1000
     this.#onHandlerError = options.onHandlerError ?? 'throw'
@@ -168,7 +175,16 @@ export class Reactor implements Disposable {
     const { fd, interest, drain = Drain.None, argument = 0, priority = 'normal' } = registration
     const token = this.#registry.add(owner, registration)
     const number = priorityNumber[priority]
-    const result = native().reactorAdd(handle, token.slot, token.generation, fd, interest, drain, number, argument)
+    const result = native().reactorAdd(
+      handle,
+      token.slot,
+      token.generation,
+      fd,
+      interest,
+      drain,
+      number,
+      argument,
+    )
     if (result < 0) {
       this.#registry.remove(token)
       throw new SystemError(result, 'epoll_ctl', { path: owner.label, hint: REGISTER_HINTS[result] })
@@ -185,9 +201,9 @@ export class Reactor implements Disposable {
     check(result, 'epoll_ctl', { path: token.owner.label, hint: MODIFY_HINTS[result] })
   }
 
-  /** Changes what the drain needs to know, see {@link Drain}. */
-  setArgument(token: Token, argument: number): void {
-    if (token.active) native().reactorSetArgument(this.#native.handle, token.slot, argument)
+  /** Adds to what the drain needs to know, see {@link Drain}. A sum, because the drain counts it down ahead of the delivery. */
+  addArgument(token: Token, delta: number): void {
+    if (token.active) native().reactorAddArgument(this.#native.handle, token.slot, delta)
   }
 
   /** Changes whether a registration keeps `run()` and the process going. */
@@ -207,6 +223,15 @@ export class Reactor implements Disposable {
     if (!this.#closed) native().reactorRemove(this.#native.handle, token.slot)
     if (this.#depth === 0 && this.#main.next === this.#main.count) this.#registry.recycle()
     this.#updateRef()
+  }
+
+  /**
+   * send(2) without blocking: how many bytes the kernel took, or -errno. From the slab of the batch that is being delivered it is
+   * cheapest.
+   */
+  send(fd: number, bytes: Uint8Array, offset: number, length: number): number {
+    const source = bytes === this.#main.slab ? 0 : bytes === this.#high.slab ? 1 : bytes
+    return this.#main.send(this.#native, fd, source, offset, length)
   }
 
   /** Calls `owner.onFlush()` once, after the handler that is running. Returns false, and does nothing, when none is. */
@@ -250,7 +275,10 @@ export class Reactor implements Disposable {
   dispatch(): number {
     const { handle } = this.#open()
     if (this.#depth > 0) {
-      throw new ReactorError('ERR_REENTRANT', 'dispatch() inside a handler would deliver events out of order: use defer()')
+      throw new ReactorError(
+        'ERR_REENTRANT',
+        'dispatch() inside a handler would deliver events out of order: use defer()',
+      )
     }
     return native().reactorTurn(handle)
   }
@@ -302,7 +330,8 @@ export class Reactor implements Disposable {
   close(): void {
     if (this.#closed) return
     // Sources are closed while the reactor can still take their registrations out.
-    for (const token of this.#registry.tokens().sort((a, b) => b.serial - a.serial)) this.#closeSource(token.owner)
+    for (const token of this.#registry.tokens().sort((a, b) => b.serial - a.serial))
+      this.#closeSource(token.owner)
     this.#closed = true
     this.#deferred = []
     this.#wakeup.stop()
@@ -354,9 +383,10 @@ export class Reactor implements Disposable {
     batch.settle(index)
   }
 
-  readonly #rebuilt = (): void => {
+  readonly #rebuilt = (priority: number): void => {
     this.#rebuilds++
-    this.#wakeup.rebuilt()
+    // The sets of the other priorities hang in the one that the outer loop watches.
+    if (priority === priorityNumber.normal) this.#wakeup.rebuilt()
     process.emitWarning(
       `The reactor '${this.name}' made its epoll set anew: a descriptor was closed without its source while a duplicate of it ` +
         'stayed open, and the kernel went on reporting it. Close the source, not its descriptor',
@@ -472,7 +502,12 @@ const MODIFY_HINTS: Readonly<Record<number, string>> = {
 /** As an uncaught exception, once the batch is delivered, with the source's name on it. */
 function rethrowLater(error: unknown, owner: Registrant | undefined): void {
   if (owner !== undefined && error instanceof Error && Object.isExtensible(error)) {
-    Object.defineProperty(error, 'source', { value: owner.label, configurable: true, writable: true })
+    Object.defineProperty(error, 'source', {
+      value: owner.label,
+      enumerable: true,
+      configurable: true,
+      writable: true,
+    })
   }
   process.nextTick(() => {
     throw error

@@ -86,6 +86,8 @@ const Emitter: new () => UntypedEmitter = EventEmitter
  * it was drained before: what it carries must be kept.
  */
 export abstract class Source<Events extends EventMap<Events>> extends Emitter implements Registrant, Disposable {
+  /** Never set: it lets the compiler find the event map of a source in `once()`. */
+  declare readonly eventTypes?: Events
   /** Where it is registered. */
   readonly reactor: Reactor
   readonly #handle: FdHandle | undefined
@@ -339,9 +341,15 @@ export abstract class Source<Events extends EventMap<Events>> extends Emitter im
     this.reactor.afterHandler(this)
   }
 
-  /** Changes what the drain needs to know. */
-  protected setArgument(argument: number): void {
-    this.reactor.setArgument(this.#token, argument)
+  /** Adds to what the drain needs to know. */
+  protected addArgument(delta: number): void {
+    this.reactor.addArgument(this.#token, delta)
+  }
+
+  /** Tells the kernel its interest once more, which wakes a spent `OneShot` and repeats an edge that still lasts. */
+  protected rearmInterest(): void {
+    this.assertOpen()
+    if (this.#token.interest !== 0) this.reactor.modify(this.#token, this.#token.interest)
   }
 
   /** @throws ReactorError `ERR_CLOSED`. */
@@ -374,11 +382,10 @@ export abstract class Source<Events extends EventMap<Events>> extends Emitter im
 
   #listenersChanged(): this {
     const consumed = this.consumerEvents.some((event) => this.listenerCount(event) > 0)
-    if (consumed !== this.#consumed) {
-      this.#consumed = consumed
-      if (consumed) this.#wake()
-      else this.update()
-    }
+    const changed = consumed !== this.#consumed
+    this.#consumed = consumed
+    if (consumed && (changed || this.keepsSomething)) this.#wake()
+    else if (changed) this.update()
     return this
   }
 

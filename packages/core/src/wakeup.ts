@@ -57,7 +57,9 @@ function epoll({ fd, turn }: WakeupTarget): Wakeup {
       if (watching) watcher.add(fd, Interest.In)
     },
     stop: () => {
-      watcher.close()
+      if (watching) watcher.remove(fd)
+      // It must be closed, or its destructor crashes in the collector; and not now, for its callback may be running, which this frees.
+      setImmediate(() => watcher.close())
     },
   }
 }

@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process'
 import { closeSync, constants, openSync } from 'node:fs'
-import { Drain, FdHandle, FdWatcher, Interest, Source, type BatchRecord, type Reactor, type SourceEvents } from '@fd-reactor/core'
+import { FdWatcher, Interest } from '@fd-reactor/core'
 import { EventFd, UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import { describe, expect, test } from 'vitest'
 import { assertNoLeakedFds, flagsOf } from './support/fds.js'
 import { runForJson } from './support/child.js'
 import { openManual, settle, socketPath, streamPair } from './support/reactors.js'
+import { Counter } from './support/sources.js'
 
 assertNoLeakedFds()
 
@@ -13,25 +14,6 @@ assertNoLeakedFds()
 function becomeBlocking(fd: number): void {
   spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] })
   expect(flagsOf(fd) & constants.O_NONBLOCK).toBe(0)
-}
-
-interface CountEvents extends SourceEvents {
-  count: [value: bigint]
-}
-
-/** A second reader of somebody's counter. */
-class SecondReader extends Source<CountEvents> {
-  constructor(reactor: Reactor, handle: FdHandle) {
-    super(reactor, handle, { drain: Drain.Counter, interest: Interest.In })
-  }
-
-  protected get consumerEvents(): readonly string[] {
-    return ['count']
-  }
-
-  onRecord(record: BatchRecord): void {
-    this.emit('count', record.value)
-  }
 }
 
 /** Runs in a child what would hang there if it went wrong: becomeBlocking and the imports are there. */
@@ -45,14 +27,13 @@ describe('another holder of a description clears O_NONBLOCK', () => {
   test('two readers of one eventfd, both reported ready: the slower one does not block', async () => {
     const result = await runForJson(`${CHILD}
       const bell = new EventFd(reactor)
-      let counts = []
+      const counts = []
       class Second extends Source {
         constructor() { super(reactor, FdHandle.adopt(bell.fd).duplicate(), { drain: Drain.Counter, interest: Interest.In }) }
         get consumerEvents() { return ['count'] }
         onRecord(record) { counts.push(Number(record.value)) }
       }
-      const second = new Second()
-      second.on('count', () => {})
+      new Second().on('count', () => {})
       bell.on('event', (count) => counts.push(Number(count)))
       becomeBlocking(bell.fd)
       bell.write(5n)
@@ -159,23 +140,20 @@ describe('what is lent stays as it is', () => {
     const [server, client] = await streamPair(reactor)
     const wanted = constants.O_NONBLOCK | 0o2000000
     for (const { fd } of [listener, bell, server, client]) expect(flagsOf(fd) & wanted).toBe(wanted)
-    const copy = FdHandle.adopt(bell.detach().release()).duplicate()
-    expect(flagsOf(copy.fd) & 0o2000000).toBe(0o2000000)
-    copy.close()
+    using handle = bell.detach()
+    using copy = handle.duplicate()
+    expect(flagsOf(copy.fd) & wanted).toBe(wanted)
     reactor.close()
   })
 
-  test('two sources may share one description in this process', () => {
+  test('two sources may share one description: each count reaches one of them', () => {
     const reactor = openManual()
-    const bell = new EventFd(reactor)
-    const twin = FdHandle.adopt(bell.fd).duplicate()
-    const second = new SecondReader(reactor, twin)
     const counts: bigint[] = []
-    second.on('count', (value) => counts.push(value))
-    bell.write(7n)
+    const first = new Counter(reactor)
+    const second = new Counter(reactor, first.handle.duplicate())
+    for (const counter of [first, second]) counter.on('count', (value) => counts.push(value))
+    first.write(7n)
     settle(reactor)
     expect(counts).toEqual([7n])
-    bell.close()
-    second.close()
   })
 })

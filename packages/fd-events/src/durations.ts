@@ -31,7 +31,7 @@ export function us(microseconds: number): number {
  * @throws RangeError for NaN, an infinite or a negative number.
  * @example
  * import { ms } from '@fd-reactor/fd-events'
- * console.log(ms(1.1)) // 1100000
+ * console.log(ms(2.5)) // 2500000
  */
 export function ms(milliseconds: number): number {
   return nanoseconds(milliseconds, 1e6, 'ms')

@@ -161,19 +161,11 @@ export class SignalFd<Name extends SignalName = SignalName> extends Source<Signa
 
   protected override emitKept(): void {
     this.#scheduled = false
-    if (this.flowing) this.#tellLost()
-    for (const [signo, { name, waiting }] of this.#inboxes) {
-      while (this.#wants(signo)) {
-        const info = waiting.shift()
-        if (info === undefined) break
-        try {
-          this.fire(name, info)
-          if (!this.closed) this.fire('signal', info)
-        } catch (error) {
-          this.#schedule() // for the others that wait
-          throw error
-        }
-      }
+    try {
+      this.#emitWaiting()
+    } catch (error) {
+      this.#schedule() // for what still waits
+      throw error
     }
   }
 
@@ -214,6 +206,18 @@ export class SignalFd<Name extends SignalName = SignalName> extends Source<Signa
     if (this.#scheduled) return
     this.#scheduled = true
     if (!this.reactor.afterHandler(this)) this.reactor.defer(() => this.emitKept())
+  }
+
+  #emitWaiting(): void {
+    if (this.flowing) this.#tellLost()
+    for (const [signo, { name, waiting }] of this.#inboxes) {
+      while (this.#wants(signo)) {
+        const info = waiting.shift()
+        if (info === undefined) break
+        this.fire(name, info)
+        if (!this.closed) this.fire('signal', info)
+      }
+    }
   }
 
   #tellLost(): void {

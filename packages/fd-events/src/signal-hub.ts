@@ -126,7 +126,7 @@ export class SignalHub implements Registrant {
     try {
       const busy = signalfd.acquire(id, name, this.#netEntry.fd, setOf(subscription.signals))
       if (busy !== undefined) {
-        const hint = `The reactor '${busy.owner}' has it. A signal belongs to one reactor at a time; SignalFds of that reactor can share it`
+        const hint = `It belongs to '${busy.owner}': one reactor has a signal at a time, and only SignalFds of that one can share it`
         throw new SystemError(-EBUSY, 'pthread_sigmask', { path: signalName(busy.signo), hint })
       }
     } catch (error) {
@@ -145,14 +145,16 @@ export class SignalHub implements Registrant {
     return subscription
   }
 
-  /** Takes a closed subscription out; what was pending of signals that nobody has any more goes to it. */
+  /** Takes a closed subscription out; what was pending of signals that nobody has any more goes to it first. */
   leave(subscription: Subscription): void {
-    if (!this.#members.delete(subscription)) return
-    // First what is in a batch already, then what waits in the kernel.
-    if (this.#members.size === 0) this.#reactor.remove(this.#token)
+    if (!this.#members.has(subscription)) return
+    // First what is in a batch already, then what waits in the kernel, last what fell into the net meanwhile.
+    if (this.#members.size === 1) this.#reactor.remove(this.#token)
     const pending = signalfd.release(this.#reactor.id, setOf(subscription.signals))
     this.fanOut(pending, 0, pending.length)
     this.#emptyNet()
+    this.#countLost()
+    this.#members.delete(subscription)
     for (const signo of subscription.signals) {
       const channel = this.#channels.get(signo)
       channel?.subscriptions.splice(channel.subscriptions.indexOf(subscription), 1)
@@ -216,6 +218,12 @@ export class SignalHub implements Registrant {
     for (const { subscriber } of this.#members) subscriber?.lose(count)
   }
 
+  #countLost(): void {
+    const lost = signalfd.lost(this.#reactor.id)
+    if (lost > this.#lost) this.#lose(lost - this.#lost)
+    this.#lost = lost
+  }
+
   /** What fell into the net and was not read when the handlers that fill it were taken away. */
   #emptyNet(): void {
     const bytes = Buffer.allocUnsafe(64 * SIGINFO_BYTES)
@@ -236,10 +244,7 @@ export class SignalHub implements Registrant {
 
   onRecord(record: BatchRecord): void {
     if (record.result > 0) this.fanOut(record.slab, record.offset, record.length)
-    // Losses need a full pipe, so there is always a record after them.
-    const lost = signalfd.lost(this.#reactor.id)
-    if (lost > this.#lost) this.#lose(lost - this.#lost)
-    this.#lost = lost
+    this.#countLost() // losses need a full pipe, so there is always a record after them
   }
 
   onSettle(record: BatchRecord): void {

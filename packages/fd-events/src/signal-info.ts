@@ -81,8 +81,9 @@ const CHILD_CODES = [
   'CLD_CONTINUED',
 ]
 const IO_CODES = ['', 'POLL_IN', 'POLL_OUT', 'POLL_MSG', 'POLL_ERR', 'POLL_PRI', 'POLL_HUP']
-const KERNEL = 0x80
-const TIMER = -2
+const SI_KERNEL = 0x80
+const SI_TIMER = -2
+const SI_SIGIO = -5
 const CLD_EXITED = 1
 const TICK_NS = 10_000_000 // the kernel counts in USER_HZ, 100 a second
 
@@ -92,10 +93,10 @@ export function decodeSignal(bytes: Buffer, at: number): SignalInfo {
   const codeNumber = bytes.readInt32LE(at + 8)
   const signal = signalName(signo) ?? 'SIGRTMAX' // unreachable: nobody can ask for a number without a name
   // The kernel's own codes of 1 and more are numbered anew for each signal.
-  const own = codeNumber > 0 && codeNumber !== KERNEL
+  const own = codeNumber > 0 && codeNumber !== SI_KERNEL
   const child = own && signal === 'SIGCHLD'
-  const io = own && !child
-  const names = child ? CHILD_CODES : io ? IO_CODES : CODES
+  const io = (own && !child) || codeNumber === SI_SIGIO
+  const names = child ? CHILD_CODES : own ? IO_CODES : CODES
   return {
     signal,
     signo,
@@ -105,7 +106,7 @@ export function decodeSignal(bytes: Buffer, at: number): SignalInfo {
     uid: bytes.readUInt32LE(at + 16),
     value: bytes.readInt32LE(at + 44),
     timer:
-      codeNumber === TIMER
+      codeNumber === SI_TIMER
         ? { id: bytes.readUInt32LE(at + 24), overrun: bytes.readUInt32LE(at + 32) }
         : undefined,
     child: child ? decodeChild(bytes, at, codeNumber) : undefined,

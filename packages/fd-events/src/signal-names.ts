@@ -113,10 +113,10 @@ function refusal(message: string, code: string): TypeError {
   return Object.assign(new TypeError(message), { code })
 }
 
-function unknown(name: string): TypeError {
-  const asked = name.toUpperCase()
+function unknown(name: unknown): TypeError {
+  const asked = String(name).toUpperCase()
   const [nearest] = [...table().keys()].sort((a, b) => distance(asked, a) - distance(asked, b))
-  return refusal(`There is no signal '${name}'; did you mean '${nearest}'?`, 'ERR_UNKNOWN_SIGNAL')
+  return refusal(`There is no signal '${String(name)}'; did you mean '${nearest}'?`, 'ERR_UNKNOWN_SIGNAL')
 }
 
 /**
@@ -128,13 +128,14 @@ export function parseSignals<Name extends SignalName>(
   list: readonly Name[],
   allowChild: boolean,
 ): Map<number, Name> {
-  if (!Array.isArray(list) || list.length === 0) {
+  const isArray: boolean = Array.isArray(list) // annotated, so that it does not make an any[] of the list
+  if (!isArray || list.length === 0) {
     throw refusal("SignalFd needs an array of signal names, such as ['SIGTERM']", 'ERR_INVALID_ARG_TYPE')
   }
   const parsed = new Map<number, Name>()
   for (const name of list) {
     const signo = table().get(name)
-    if (signo === undefined) throw unknown(String(name))
+    if (signo === undefined) throw unknown(name)
     const reason = REFUSED[name]
     if (reason !== undefined) throw refusal(`SignalFd cannot have ${name}: ${reason}`, 'ERR_REFUSED_SIGNAL')
     if (name === 'SIGCHLD' && !allowChild) {

@@ -77,7 +77,7 @@ export class StreamQueue {
       piece.length -= sent
       if (piece.length === 0) this.#pieces.shift()
     }
-    this.#own()
+    this.own()
     return 0
   }
 
@@ -121,7 +121,8 @@ export class StreamQueue {
   }
 
   /** Copies what is still the caller's. */
-  #own(): void {
+  own(): void {
+    this.#listSole()
     const pieces = this.#pieces
     for (let index = pieces.length - this.#borrowed; index < pieces.length; index++) {
       const piece = pieces[index]

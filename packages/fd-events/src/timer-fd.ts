@@ -38,13 +38,13 @@ export interface Tick {
   latenessNs: number
 }
 
-/** The statistics of a {@link TimerFd}. Every expiration is in `missed`, in `kept`, or was part of a tick. */
+/** The statistics of a {@link TimerFd}. What is in neither `missed` nor `kept` was part of a tick, or dropped by `rearm()` or `disarm()`. */
 export interface TimerFdStats extends SourceStats {
   /** Expirations that were taken from the kernel. */
   expirations: number
   /** Those of them that `catchUp` gave no tick. */
   missed: number
-  /** Those of them that wait for a tick: they were taken before the timer was paused, lost its listener, or was detached. */
+  /** Those of them that wait for a tick: they were taken before it was paused, closed or detached, or lost its listener. */
   kept: number
 }
 

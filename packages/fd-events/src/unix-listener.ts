@@ -140,8 +140,11 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
     if (this.closed) return
     for (const handle of this.#kept) handle.close()
     this.#kept = []
-    this.#file.remove()
-    super.close()
+    try {
+      this.#file.remove()
+    } finally {
+      super.close()
+    }
   }
 
   protected get consumerEvents(): readonly string[] {
@@ -188,7 +191,7 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
   readonly #onClosed = (): void => {
     this.#connections--
     if (this.closed) return
-    this.setArgument(this.#maxConnections - this.#connections)
+    this.addArgument(1)
     this.update()
   }
 

@@ -76,6 +76,7 @@ export const unixStreamOptionChecks = {
 }
 
 const EAGAIN = -11
+const NO_BYTES = Buffer.alloc(0)
 const DEFAULT_HIGH_WATER_MARK = 64 * 1024
 const DEFAULT_CONNECT_TIMEOUT = 10e9
 const IDLE_PARTS = 4
@@ -116,6 +117,10 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   #needsDrain = false
   #watchedForRoom = false
   #flushAsked = false
+  #inRecord = false
+  #view: Buffer | undefined
+  #slab: Buffer = NO_BYTES
+  #viewOffset = 0
   #ending = false
   #writeShut = false
   #readEnded = false
@@ -182,7 +187,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     return (this.#peer ??= socket.peer(this.fd))
   }
 
-  /** How many bytes were received. */
+  /** How many bytes were delivered. */
   get bytesRead(): number {
     return this.#bytesRead
   }
@@ -212,11 +217,13 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: write() after end()`)
     const chunk = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
     const size = length ?? chunk.length - offset
-    if (size <= 0) return this.#queue.length < this.#highWaterMark
-    this.#queue.borrow(chunk, offset, size)
-    if (this.#flushAsked) return this.#belowMark()
-    if (this.reactor.afterHandler(this)) this.#flushAsked = true
-    else this.#flush()
+    if (size <= 0) return this.#belowMark()
+    if (chunk === this.#view) this.#queue.borrow(this.#slab, this.#viewOffset + offset, size)
+    else this.#queue.borrow(chunk, offset, size)
+    if (!this.#inRecord && !this.#flushAsked) {
+      if (this.reactor.afterHandler(this)) this.#flushAsked = true
+      else this.#flush()
+    }
     return this.#belowMark()
   }
 
@@ -225,8 +232,9 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     if (bytes !== undefined) this.write(bytes)
     if (this.#ending || this.closed) return
     this.#ending = true
-    if (!this.#flushAsked && !this.reactor.dispatching) this.#flush()
-    else if (!this.#flushAsked) this.#flushAsked = this.reactor.afterHandler(this)
+    if (this.#inRecord || this.#flushAsked) return
+    if (this.reactor.afterHandler(this)) this.#flushAsked = true
+    else this.#flush()
   }
 
   /** Gives the kernel what it takes of what waits, and closes; the rest is discarded. Idempotent. */
@@ -264,33 +272,55 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   }
 
   protected override wantedInterest(): number {
-    const read = this.flowing && !this.#readEnded ? Interest.In | Interest.RdHup : 0
+    // Once the end is told only the peer's going is of interest; epoll reports that unasked, to whoever is in the set.
+    const rest = this.#endTold ? Interest.Err : 0
+    const read = this.flowing && !this.#readEnded ? Interest.In | Interest.RdHup : rest
     return this.#watchedForRoom ? read | Interest.Out : read
   }
 
   onRecord(record: BatchRecord): void {
-    if ((record.revents & Interest.Out) !== 0 && this.#queue.length > 0) {
-      this.#flush()
-      if (this.closed) return
+    // What the handlers of this record write to this stream leaves when they have returned, below; it is by far the most common case.
+    this.#inRecord = true
+    try {
+      this.#take(record)
+    } finally {
+      this.#inRecord = false
+      if (!this.closed && (this.#queue.length > 0 || (this.#ending && !this.#writeShut))) {
+        if (this.#watchedForRoom && (record.revents & Interest.Out) === 0) this.#queue.own()
+        else this.#flush()
+      }
     }
+  }
+
+  #take(record: BatchRecord): void {
     const result = record.result
     if (result > 0) {
-      this.#bytesRead += result
       this.#active = true
       if (!this.flowing || this.#unread.length > 0) {
         this.#unread.push(copyOf(record))
         this.emitKept()
+        return
+      }
+      this.#bytesRead += result
+      if (this.#borrow === false) {
+        this.fire('data', copyOf(record))
       } else if (this.#borrow === 'offsets') {
         this.fire('data', record.slab, record.offset, result)
-      } else if (this.#borrow) {
-        this.fire('data', record.slab.subarray(record.offset, record.offset + result))
       } else {
-        this.fire('data', copyOf(record))
+        const view = record.view()
+        this.#view = view
+        this.#slab = record.slab
+        this.#viewOffset = record.offset
+        this.fire('data', view)
+        this.#view = undefined
       }
     } else if (result === 0) {
+      const gone = (record.revents & Interest.Hup) !== 0 && !this.#writeShut
       this.#readEnded = true
       this.emitKept()
       this.update()
+      // The peer has closed both directions: what waits can reach nobody.
+      if (gone && this.#endTold) this.destroy()
     } else if (result !== EAGAIN) {
       this.#fail(result, 'recv')
     }
@@ -298,7 +328,6 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
 
   override onSettle(record: BatchRecord): void {
     if (record.result > 0) {
-      this.#bytesRead += record.result
       this.#unread.push(copyOf(record))
     } else if (record.result === 0) {
       this.#readEnded = true
@@ -309,6 +338,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     while (this.flowing && this.#unread.length > 0) {
       const bytes = this.#unread.shift()
       if (bytes === undefined) break
+      this.#bytesRead += bytes.length
       if (this.#borrow === 'offsets') this.fire('data', bytes, 0, bytes.length)
       else this.fire('data', bytes)
     }
@@ -334,7 +364,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   }
 
   readonly #send = (bytes: Uint8Array, offset: number, length: number): number => {
-    const sent = socket.send(this.#socket, bytes, offset, length)
+    const sent = this.reactor.send(this.#socket, bytes, offset, length)
     if (sent > 0) {
       this.#bytesWritten += sent
       this.#active = true
@@ -403,8 +433,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
 
 /** A copy that its reader may keep. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */
 function copyOf(record: BatchRecord): Buffer {
-  const { slab, offset, length } = record
-  const copy = Buffer.allocUnsafe(length)
-  slab.copy(copy, 0, offset, offset + length)
+  const copy = Buffer.allocUnsafe(record.length)
+  copy.set(record.view())
   return copy
 }

@@ -2,39 +2,16 @@
  * TimerFd against the real kernel. Where the order within a batch matters, the reactor is driven by hand: timers are made, the
  * thread is kept busy until they are due, and one `dispatch()` delivers them all.
  */
-import { once, Reactor, type ReactorOptions } from '@fd-reactor/core'
-import { readdirSync, readlinkSync } from 'node:fs'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { ms, seconds } from '../src/durations.js'
-import { TimerFd } from '../src/timer-fd.js'
+import { once } from '@fd-reactor/core'
+import type { Reactor } from '@fd-reactor/core'
+import { describe, expect, test } from 'vitest'
+import { assertNoLeakedFds } from '../../core/test/support/fds.js'
+import { openManual, openReactor } from '../../core/test/support/reactors.js'
+import { within } from '../../core/test/support/wait.js'
+import { ms, seconds } from '@fd-reactor/fd-events'
+import { TimerFd } from '@fd-reactor/fd-events'
 
-/** How many timers and epoll sets this process has open. */
-function openDescriptors(): number {
-  return readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return /timerfd|eventpoll/.test(readlinkSync(`/proc/self/fd/${fd}`))
-    } catch {
-      return false // the descriptor that readdir itself had open
-    }
-  }).length
-}
-
-const reactors: Reactor[] = []
-
-function makeReactor(options: ReactorOptions = {}): Reactor {
-  const reactor = new Reactor(options)
-  reactors.push(reactor)
-  return reactor
-}
-
-let before = 0
-beforeEach(() => {
-  before = openDescriptors()
-})
-afterEach(() => {
-  for (const reactor of reactors.splice(0)) reactor.close()
-  expect(openDescriptors(), 'leaked descriptors').toBe(before)
-})
+assertNoLeakedFds()
 
 const now = (): bigint => process.hrtime.bigint()
 
@@ -63,10 +40,11 @@ function dispatch(reactor: Reactor): [from: bigint, to: bigint] {
 
 describe('ticks', () => {
   test('do not drift: over 300 periods the due times stay on the grid that began with the timer', async () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const interval = ms(1)
     const earliest = now()
     const timer = TimerFd.every(reactor, interval)
+    const uncertain = Number(now() - earliest)
     let expired = 0
     const delays: number[] = []
     timer.on('tick', (expirations, latenessNs) => {
@@ -77,13 +55,13 @@ describe('ticks', () => {
       delays.push(Number(now() - earliest) - expired * interval - latenessNs)
       if (expired >= 300) timer.close()
     })
-    await reactor.run()
+    await within(reactor.run(), 'the end of run()')
     expect(Math.min(...delays)).toBeGreaterThanOrEqual(0)
-    expect(Math.min(...delays.slice(-50)), 'drift').toBeLessThan(interval)
+    expect(Math.min(...delays.slice(-50)), 'drift').toBeLessThan(interval + uncertain)
   })
 
   test('count what passed while the handler blocked, and the next one is on schedule (coalesce)', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const earliest = now()
     const timer = TimerFd.every(reactor, ms(5))
     const latest = now()
@@ -91,7 +69,7 @@ describe('ticks', () => {
     spin(ms(23))
     const [from, to] = dispatch(reactor)
     expect(told).toHaveLength(1)
-    const [[expirations, latenessNs] = [0, 0]] = told
+    const [expirations, latenessNs] = told[0] ?? [0, 0]
     expect(expirations).toBeGreaterThanOrEqual(4)
     expect(latenessNs).toBeLessThan(ms(5))
     const due = BigInt(expirations * ms(5) + latenessNs)
@@ -100,7 +78,7 @@ describe('ticks', () => {
   })
 
   test("'skip' tells the newest, and how many were missed", () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const timer = TimerFd.every(reactor, ms(5), { catchUp: 'skip' })
     const events: [string, number][] = []
     timer.on('missed', (expirations) => events.push(['missed', expirations]))
@@ -120,7 +98,7 @@ describe('ticks', () => {
   })
 
   test("'burst' tells each, oldest first, and how late that one is", () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const timer = TimerFd.every(reactor, ms(5), { catchUp: 'burst' })
     const told = collect(timer)
     spin(ms(23))
@@ -135,7 +113,7 @@ describe('ticks', () => {
   })
 
   test("'burst' is bounded: of a million periods the newest hundred are told, the others counted as missed", () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const timer = TimerFd.every(reactor, 1, { catchUp: 'burst' })
     const told = collect(timer)
     const missed: number[] = []
@@ -155,7 +133,7 @@ describe('ticks', () => {
   })
 
   test('wait while nobody listens or the timer is paused, and are counted', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const timer = TimerFd.every(reactor, ms(2))
     spin(ms(5))
     expect(reactor.dispatch()).toBe(0)
@@ -174,22 +152,22 @@ describe('ticks', () => {
   })
 
   test('come to for await, to once(), and to an iterator that lags', async () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const timer = TimerFd.every(reactor, ms(1))
     const [first] = await once(timer, 'tick', { signal: AbortSignal.timeout(5000) })
     expect(first).toBeGreaterThanOrEqual(1)
-    let seen = first
+    let seen = 0
     for await (const { expirations, latenessNs } of timer) {
       expect(latenessNs).toBeGreaterThanOrEqual(0)
       seen += expirations
       spin(ms(3))
       if (seen >= 100) break
     }
-    expect(timer.stats.expirations).toBeGreaterThanOrEqual(seen)
+    expect(timer.stats.expirations).toBeGreaterThan(seen)
   })
 
   test('are typed', () => {
-    const timer = TimerFd.every(makeReactor(), seconds(1))
+    const timer = TimerFd.every(openReactor(), seconds(1))
     timer.on('tick', (expirations: number, latenessNs: number) => [expirations, latenessNs])
     // @ts-expect-error there is no such event
     timer.off('tock', () => undefined)
@@ -200,7 +178,7 @@ describe('ticks', () => {
 
 describe('a single expiration', () => {
   test('comes once; then nothing is armed, and run() ends by itself', async () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const earliest = now()
     const timer = TimerFd.after(reactor, ms(3))
     expect(timer.armed).toBe(true)
@@ -211,24 +189,24 @@ describe('a single expiration', () => {
       expect(Number(now() - earliest)).toBeGreaterThanOrEqual(ms(3) + latenessNs)
       expect(timer.armed).toBe(false)
     })
-    expect(await reactor.run()).toBe(0)
+    expect(await within(reactor.run(), 'the end of run()')).toBe(0)
     expect(ticks).toBe(1)
   })
 
   test('can be armed again in its own handler', async () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const timer = TimerFd.after(reactor, 0)
     let ticks = 0
     timer.on('tick', () => {
       if (++ticks < 5) timer.rearm(ms(ticks))
       expect(timer.armed).toBe(ticks < 5)
     })
-    expect(await reactor.run()).toBe(0)
+    expect(await within(reactor.run(), 'the end of run()')).toBe(0)
     expect(ticks).toBe(5)
   })
 
   test('of an instant that has passed comes at once and says how late it is', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     for (const clock of ['monotonic', 'boottime', 'realtime'] as const) {
       const timer = TimerFd.at(reactor, TimerFd.now(clock) - BigInt(seconds(1)), { clock })
       const told = collect(timer)
@@ -240,7 +218,7 @@ describe('a single expiration', () => {
   })
 
   test('with an interval is followed by others; everything since a passed instant is counted', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const start = TimerFd.now('realtime') - BigInt(seconds(10)) - BigInt(ms(500))
     const at = collect(TimerFd.at(reactor, start, { interval: seconds(1) }))
     const after = collect(TimerFd.after(reactor, ms(1), { interval: ms(4), clock: 'boottime' }))
@@ -251,8 +229,8 @@ describe('a single expiration', () => {
     expect(total(after)).toBeGreaterThanOrEqual(2)
   })
 
-  test('that was told while a burst of a second timer is under way is not held up by it', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+  test('of a paused timer waits, and keeps it armed', () => {
+    const reactor = openManual()
     const timer = TimerFd.after(reactor, 0)
     const told = collect(timer)
     timer.pause()
@@ -272,7 +250,7 @@ describe('in the middle of a batch', () => {
     act: (other: TimerFd) => void,
     interval?: number,
   ): { other: TimerFd; told: Told[]; reactor: Reactor } {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const timers = [0, 1].map(() => TimerFd.after(reactor, ms(1), interval === undefined ? {} : { interval }))
     const tolds: Told[][] = []
     let acted: number | undefined
@@ -371,9 +349,9 @@ describe('in the middle of a batch', () => {
     handle?.close()
   })
 
-  test.each(['disarm', 'rearm', 'close', 'pause', 'throw'] as const)('%s within a burst', async (act) => {
+  test.each(['disarm', 'rearm', 'close', 'pause', 'throw'] as const)('%s within a burst', (act) => {
     const errors: unknown[] = []
-    const reactor = makeReactor({ wakeup: 'manual', onHandlerError: (error) => errors.push(error) })
+    const reactor = openManual({ onHandlerError: (error) => errors.push(error) })
     const timer = TimerFd.every(reactor, ms(2), { catchUp: 'burst' })
     let ticks = 0
     timer.on('tick', () => {
@@ -387,17 +365,16 @@ describe('in the middle of a batch', () => {
     expect(ticks).toBe(2)
     expect(errors).toHaveLength(act === 'throw' ? 1 : 0)
     const { expirations, kept } = timer.stats
-    expect(kept).toBe(act === 'pause' || act === 'throw' ? expirations - 2 : 0)
+    expect(kept).toBe(act === 'disarm' || act === 'rearm' ? 0 : expirations - 2)
     if (act === 'pause') timer.resume()
     if (act === 'throw') spin(ms(2))
     if (act === 'rearm') expect(timer.remainingNs()).toBeGreaterThan(seconds(99))
     reactor.dispatch()
     expect(ticks).toBe(act === 'pause' || act === 'throw' ? timer.stats.expirations : 2)
-    await Promise.resolve()
   })
 
   test('a handler that blocks and calls setInterval() each time does not keep the loop for ever', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const timer = TimerFd.every(reactor, ms(1))
     let ticks = 0
     timer.on('tick', () => {
@@ -413,7 +390,7 @@ describe('in the middle of a batch', () => {
 
 describe('changing it', () => {
   test('setInterval() keeps the phase of the newest expiration', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const earliest = now()
     const timer = TimerFd.every(reactor, ms(10))
     const latest = now()
@@ -437,7 +414,7 @@ describe('changing it', () => {
   })
 
   test('setInterval() before the first expiration counts from the start of every(), and makes after() periodic', () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const every = TimerFd.every(reactor, seconds(3600))
     every.setInterval(ms(50))
     expect(every.remainingNs()).toBeLessThanOrEqual(ms(50))
@@ -448,7 +425,7 @@ describe('changing it', () => {
   })
 
   test('a disarmed timer takes up a new interval with rearm()', async () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const timer = TimerFd.every(reactor, seconds(100)).disarm()
     timer.setInterval(ms(2))
     expect([timer.armed, timer.remainingNs()]).toEqual([false, 0])
@@ -458,16 +435,16 @@ describe('changing it', () => {
   })
 
   test('what cannot tick keeps run() no longer than unref() does', async () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     TimerFd.every(reactor, ms(1)).disarm()
     TimerFd.every(reactor, ms(1), { ref: false }).rearm()
     TimerFd.every(reactor, ms(1)).unref().rearm()
     TimerFd.every(reactor, ms(1)).unref().disarm().ref()
-    expect(await reactor.run()).toBe(0)
+    expect(await within(reactor.run(), 'the end of run()')).toBe(0)
   })
 
   test('close() in its own handler, an aborted signal, and `using`', async () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const abort = new AbortController()
     const aborted = TimerFd.every(reactor, ms(1), { signal: abort.signal })
     const timer = TimerFd.every(reactor, ms(1))
@@ -478,11 +455,11 @@ describe('changing it', () => {
       timer.close()
       abort.abort()
     })
-    expect(await reactor.run()).toBe(0)
+    expect(await within(reactor.run(), 'the end of run()')).toBe(0)
     expect(ticks).toBe(1)
     expect(aborted.closed).toBe(true)
     expect(() => TimerFd.every(reactor, ms(1))).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
-    expect(() => TimerFd.every(makeReactor(), ms(1), { signal: abort.signal })).toThrow(
+    expect(() => TimerFd.every(openReactor(), ms(1), { signal: abort.signal })).toThrow(
       expect.objectContaining({ name: 'AbortError' }),
     )
   })
@@ -490,7 +467,7 @@ describe('changing it', () => {
 
 describe('refused', () => {
   test.each([0, -1, 0.5, NaN, Infinity, 2 ** 63, 1e300])('an interval of %d', (interval) => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const error = /must be an integer from 1 … \d+ nanoseconds \(292 years.*\), not /
     expect(() => TimerFd.every(reactor, interval)).toThrow(RangeError)
     expect(() => TimerFd.every(reactor, interval)).toThrow(error)
@@ -500,14 +477,13 @@ describe('refused', () => {
   })
 
   test('durations and instants of the wrong kind or size', () => {
-    const reactor = makeReactor()
-    const untyped = (method: 'every' | 'after' | 'at', first: unknown) => (): unknown =>
-      Reflect.apply(TimerFd[method], TimerFd, [reactor, first])
-    expect(untyped('every', '1')).toThrow(TypeError)
-    expect(untyped('after', 1n)).toThrow(TypeError)
-    expect(untyped('at', 1)).toThrow(TypeError)
-    expect(untyped('after', -1)).toThrow(RangeError)
-    for (const instant of [-1n, 0n, 2n ** 63n]) expect(untyped('at', instant)).toThrow(/RangeError|292 years/)
+    const reactor = openReactor()
+    expect(() => TimerFd.every(reactor, '1' as never)).toThrow(TypeError)
+    expect(() => TimerFd.after(reactor, 1n as never)).toThrow(TypeError)
+    expect(() => TimerFd.at(reactor, 1 as never)).toThrow(TypeError)
+    expect(() => TimerFd.after(reactor, -1)).toThrow(RangeError)
+    for (const instant of [-1n, 0n, 2n ** 63n])
+      expect(() => TimerFd.at(reactor, instant)).toThrow(/292 years/)
     const every = TimerFd.every(reactor, seconds(1))
     const at = TimerFd.at(reactor, 2n ** 63n - 1n)
     expect(() => every.rearm(1n)).toThrow(TypeError)
@@ -516,7 +492,7 @@ describe('refused', () => {
   })
 
   test('options that do not exist or do not fit', () => {
-    const reactor = makeReactor()
+    const reactor = openReactor()
     const every = (options: object) => (): TimerFd => TimerFd.every(reactor, 1, options)
     expect(every({ catchup: 'skip' })).toThrow(
       "TimerFd.every has no option 'catchup'; did you mean 'catchUp'?",
@@ -525,11 +501,11 @@ describe('refused', () => {
     expect(every({ catchUp: 'all' })).toThrow(TypeError)
     expect(every({ clock: 'tai' })).toThrow(TypeError)
     expect(every({ burstLimit: 0 })).toThrow(RangeError)
-    expect(() => Reflect.apply(TimerFd.now, TimerFd, ['tai'])).toThrow(TypeError)
+    expect(() => TimerFd.now('tai' as never)).toThrow(TypeError)
   })
 
   test('nothing that the kernel can hold: 292 years are armed, and saturate', () => {
-    const reactor = makeReactor({ wakeup: 'manual' })
+    const reactor = openManual()
     const longest = 2 ** 63 - 1024
     const timer = TimerFd.every(reactor, longest)
     const told = collect(timer)

@@ -95,8 +95,6 @@ export const socket = {
   shutdownWrite: (fd: number): number => native().shutdownSocket(fd, 1),
   /** SIOCINQ: how many bytes wait in a stream socket. */
   readable: (fd: number): number => check(native().readableBytes(fd), 'ioctl'),
-  /** send(2) without blocking; the result is a count or -errno. */
-  send: (fd: number, bytes: Uint8Array, offset: number, length: number): number => native().send(fd, bytes, offset, length),
   /** The process that connected. */
   peer: (fd: number): PeerCredentials => checked(native().peerCredentials(fd), 'getsockopt'),
   /** SO_ERROR: takes the pending error, as a positive errno, or 0. */

@@ -19,6 +19,9 @@ export interface NativeReactor {
   id: bigint
   /** Records and slab of the main batches, then of the high ones. */
   buffers: [ArrayBuffer, ArrayBuffer, ArrayBuffer, ArrayBuffer]
+  /** Sends what the main header names, from a slab or from `bytes`, and writes the result there. */
+  sendSlab(): void
+  sendBytes(bytes: Uint8Array): void
 }
 
 /** A connected process, as the kernel saw it when it connected (SO_PEERCRED). */
@@ -52,7 +55,7 @@ export interface Native {
   ): number
   reactorModify(reactor: ReactorHandle, slot: number, interest: number): number
   reactorRemove(reactor: ReactorHandle, slot: number): void
-  reactorSetArgument(reactor: ReactorHandle, slot: number, argument: number): void
+  reactorAddArgument(reactor: ReactorHandle, slot: number, delta: number): void
   reactorTurn(reactor: ReactorHandle): number
   reactorWake(reactor: ReactorHandle): number
   reactorStartUv(reactor: ReactorHandle): number
@@ -90,7 +93,6 @@ export interface Native {
   getSocketOption(fd: number, option: number): number
   setSocketOption(fd: number, option: number, value: number): number
   peerCredentials(fd: number): PeerCredentials | number
-  send(fd: number, bytes: Uint8Array, offset: number, length: number): number
 }
 
 const require = createRequire(import.meta.url)

@@ -27,6 +27,9 @@ export class Connection {
   #holds = 0
   /** Requests are answered up to this many bytes; infinite until the client has ended or the daemon stops. */
   #lastByte = Infinity
+  #bytesRead = 0
+  #late = false
+  #ended = false
   #patience: NodeJS.Timeout | undefined
 
   /** `stream` must allow half-open connections: a client may send its requests, end, and then read the answers. */
@@ -65,7 +68,8 @@ export class Connection {
 
   /** Sends what is no answer. */
   send(message: Message): void {
-    if (!this.closed && !this.#stream.write(encode(message))) this.#stream.pause()
+    if (this.closed || this.#ended) return
+    if (!this.#stream.write(encode(message))) this.#stream.pause()
   }
 
   /** Keeps the connection although nothing more may be asked, until `release()`. */
@@ -84,7 +88,7 @@ export class Connection {
    */
   finish(): void {
     if (this.closed) return
-    this.#lastByte = Math.min(this.#lastByte, this.#stream.bytesRead + this.#stream.readableLength)
+    this.#lastByte = Math.min(this.#lastByte, this.#bytesRead + this.#stream.readableLength)
     this.#endIfDone()
   }
 
@@ -94,9 +98,15 @@ export class Connection {
   }
 
   readonly #onData = (bytes: Buffer): void => {
+    if (this.#ended) return
+    // Of a chunk that has bytes from before and after the last byte all is done: where exactly it falls matters to nobody.
+    this.#late = this.#bytesRead >= this.#lastByte
+    this.#bytesRead += bytes.length
+    this.hold() // until the last line of the chunk has its answer
     this.#lines.push(bytes, this.#config().maxLineBytes, this.#onLine)
-    if (this.#lines.unfinished) this.#patience ??= setTimeout(this.#onTimeout, this.#config().requestTimeoutMs)
-    this.#endIfDone()
+    if (this.#lines.unfinished)
+      this.#patience ??= setTimeout(this.#onTimeout, this.#config().requestTimeoutMs)
+    this.release()
   }
 
   readonly #onLine = (line: Buffer | undefined): void => {
@@ -110,7 +120,7 @@ export class Connection {
       }
       const request = parseRequest(line)
       id = request.id
-      if (this.#passedLastByte) throw new RequestError('stopping', 'The daemon is stopping')
+      if (this.#late) throw new RequestError('stopping', 'The daemon is stopping')
       this.#handler.onRequest(request, this)
     } catch (error) {
       this.#sendError(id, error)
@@ -120,8 +130,9 @@ export class Connection {
 
   readonly #onEnd = (): void => {
     this.#stopWaiting()
-    if (this.#lines.unfinished) this.#sendError(null, new RequestError('incomplete', 'The last line did not end'))
-    this.#lastByte = this.#stream.bytesRead
+    if (this.#lines.unfinished)
+      this.#sendError(null, new RequestError('incomplete', 'The last line did not end'))
+    this.#lastByte = this.#bytesRead
     this.#endIfDone()
   }
 
@@ -133,10 +144,6 @@ export class Connection {
   readonly #onClose = (): void => {
     this.#stopWaiting()
     this.#handler.onClose(this)
-  }
-
-  get #passedLastByte(): boolean {
-    return this.#stream.bytesRead > this.#lastByte
   }
 
   #stopWaiting(): void {
@@ -151,6 +158,8 @@ export class Connection {
   }
 
   #endIfDone(): void {
-    if (this.#holds === 0 && this.#stream.bytesRead >= this.#lastByte) this.#stream.end()
+    if (this.#ended || this.#holds > 0 || this.#bytesRead < this.#lastByte) return
+    this.#ended = true
+    this.#stream.end()
   }
 }
