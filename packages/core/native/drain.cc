@@ -27,7 +27,8 @@ Record& Append(Batch& batch, const Slot& slot, uint32_t index, uint32_t revents)
 // A read that cannot block, even when another holder of the description has cleared O_NONBLOCK.
 int64_t ReadNow(int fd, void* bytes, size_t size) {
   iovec part{bytes, size};
-  const int64_t result = Syscall([&] { return preadv2(fd, &part, 1, -1, RWF_NOWAIT); });
+  // Past libc as in syscall.h; an offset of -1 (in two halves) means the file's own position.
+  const int64_t result = Syscall([&] { return syscall(SYS_preadv2, fd, &part, 1, -1L, -1L, RWF_NOWAIT); });
   if (result != -EOPNOTSUPP) return result;
   // Older kernels know RWF_NOWAIT for fewer kinds of file. There a reader in another process can still come between.
   pollfd ready{fd, POLLIN, 0};

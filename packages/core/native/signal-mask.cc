@@ -294,6 +294,8 @@ bool SignalMask::Settled(const ThreadState& state, SignalSet changed, bool censu
     return true;
   }
   Thread& thread = threads_[state.tid];
+  // What it unblocks again was not blocked by itself: the census found it in a handler of that signal.
+  thread.own &= ~missing;
   if (thread.ticket < 0) SendTicket(state.tid, &thread, (want | changed) & ~own);
   // Its ticket stays with it: should it ever unblock, the handler brings it to what is wanted then.
   if (hidden && thread.ticket >= 0 && waited > (state.asleep ? kPatienceAsleep : kPatienceHidden)) {

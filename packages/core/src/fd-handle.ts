@@ -62,6 +62,11 @@ export class FdHandle implements Disposable {
     return this.#fd < 0
   }
 
+  /** False once the number was closed behind its back and given to another handle; then it is not ours to use. */
+  get owned(): boolean {
+    return holders[this.#fd] === this.#serial
+  }
+
   /**
    * A second descriptor of the same open file (F_DUPFD_CLOEXEC).
    * @throws SystemError `EMFILE` when no descriptor is left.
@@ -96,7 +101,7 @@ export class FdHandle implements Disposable {
   /** True when the number was still ours. */
   #forget(): boolean {
     dropped.unregister(this)
-    const ours = holders[this.#fd] === this.#serial
+    const ours = this.owned
     if (ours) holders[this.#fd] = undefined
     this.#fd = -1
     return ours

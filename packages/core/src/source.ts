@@ -6,13 +6,15 @@
  */
 import { EventEmitter } from 'eventemitter3'
 import type { BatchRecord } from './batch.js'
-import { closedError } from './errors.js'
+import { closedError, SystemError } from './errors.js'
 import { FdHandle } from './fd-handle.js'
 import { abortSignal, boolean, integer, oneOf, string } from './options.js'
 import type { Reactor } from './reactor.js'
 import type { Registrant, Token } from './registry.js'
 import type { Drain, Priority } from './sys/constants.js'
 import type { SourceInfo } from './stats.js'
+
+const EBADF = -9
 
 /** The events that every source has. */
 export interface SourceEvents {
@@ -141,10 +143,12 @@ export abstract class Source<Events extends EventMap<Events>> extends Emitter im
     return this.#label
   }
 
-  /** Its descriptor. @throws ReactorError `ERR_CLOSED`. */
+  /** Its descriptor. @throws ReactorError `ERR_CLOSED`; SystemError `EBADF` when the number was given to another. */
   get fd(): number {
     this.assertOpen()
-    return this.#fd
+    if (this.owned) return this.#fd
+    const hint = 'The descriptor was closed without its source, and its number was given to another'
+    throw new SystemError(EBADF, 'fcntl', { path: this.#label, hint })
   }
 
   /** Whether it was closed or detached. */
@@ -300,6 +304,7 @@ export abstract class Source<Events extends EventMap<Events>> extends Emitter im
       super.removeListener('error', onError)
       for (const ending of endings) super.removeListener(ending, onClose)
       this.removeListener(name, onEvent)
+      if (waiting.length > 0) this.takeBack(name, waiting)
       hold(false)
     }
   }
@@ -327,6 +332,9 @@ export abstract class Source<Events extends EventMap<Events>> extends Emitter im
   /** Emits what was kept while it was not flowing, as long as it flows. */
   protected emitKept(): void {}
 
+  /** Events that an iterator had buffered when its loop was left: what they carry must not be lost. */
+  protected takeBack(_name: string, _events: readonly unknown[][]): void {}
+
   /** Calls listeners without looking at types or errors: for subclasses whose argument types depend on type parameters. */
   protected fire(event: string, ...args: unknown[]): void {
     super.emit(event, ...args)
@@ -350,6 +358,11 @@ export abstract class Source<Events extends EventMap<Events>> extends Emitter im
   protected rearmInterest(): void {
     this.assertOpen()
     if (this.#token.interest !== 0) this.reactor.modify(this.#token, this.#token.interest)
+  }
+
+  /** False once its descriptor was closed behind its back and the number was given to another handle. */
+  protected get owned(): boolean {
+    return this.#handle?.owned ?? true
   }
 
   /** @throws ReactorError `ERR_CLOSED`. */

@@ -76,7 +76,10 @@ export function deadlineTimer(reactor: Reactor): DeadlineTimer {
   return timer
 }
 
-/** Calls back once when `delayNs` have passed; returns what cancels it. It does not keep the process going. */
+/**
+ * Calls back once when `delayNs` have passed; returns what cancels it. It does not keep the process going. The callback must not
+ * throw: listeners are told in `onFlush` of their own source (`afterHandler`), where their errors belong to it.
+ */
 export function deadline(reactor: Reactor, delayNs: number, callback: () => void): () => void {
   const entry: Deadline = { dueNs: timerfd.now('monotonic') + BigInt(Math.ceil(delayNs)), callback }
   deadlineTimer(reactor).add(entry)

@@ -4,9 +4,9 @@
  * One 8-byte read for each batch, done by the native drain, takes the count; writing is a system call that any holder of the
  * descriptor can make.
  */
-import { Drain, FdHandle, Interest, Source, sourceOptionChecks } from '@fd-reactor/core'
+import { Drain, FdHandle, Interest, Source, sourceOptionChecks, SystemError } from '@fd-reactor/core'
 import type { BatchRecord, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
-import { boolean, check, checkOptions, eventfd } from '@fd-reactor/core/sys'
+import { boolean, checkOptions, eventfd } from '@fd-reactor/core/sys'
 
 /** The events of an {@link EventFd}. */
 export interface EventFdEvents extends SourceEvents {
@@ -95,9 +95,13 @@ export class EventFd extends Source<EventFdEvents> {
   }
 
   onRecord(record: BatchRecord): void {
-    check(record.result, 'read', { path: this.label })
-    this.#kept += record.value
-    this.emitKept()
+    if (record.result < 0) throw new SystemError(record.result, 'read', { path: this.label })
+    if (this.#kept === 0n && this.#step === 0n && this.flowing) {
+      this.emit('event', record.value) // by far the most common case, and bigint arithmetic costs more than all the rest
+    } else {
+      this.#kept += record.value
+      this.emitKept()
+    }
   }
 
   override onSettle(record: BatchRecord): void {

@@ -75,6 +75,7 @@ export const unixStreamOptionChecks = {
   signal: abortSignal,
 }
 
+const EBADF = -9
 const EAGAIN = -11
 const NO_BYTES = Buffer.alloc(0)
 const DEFAULT_HIGH_WATER_MARK = 64 * 1024
@@ -126,6 +127,8 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   #readEnded = false
   #endTold = false
   #active = false
+  #timedOut = false
+  #broken: SystemError | undefined
   #cancelIdle: (() => void) | undefined
 
   /** For sources that make streams: `handle` is a connected socket, `onClosed` hears of the end before anybody else. */
@@ -210,14 +213,19 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   /**
    * Sends bytes, or a part of them. Inside a handler they leave when it returns, together with what else it writes; outside at once.
    * False when more than `highWaterMark` bytes wait: go on at `'drain'`.
-   * @throws ReactorError `ERR_CLOSED`, or `ERR_STREAM_ENDED` after `end()`.
+   * @throws ReactorError `ERR_CLOSED`, or `ERR_STREAM_ENDED` after `end()`; TypeError, RangeError for what is not within `bytes`.
    */
   write(bytes: Uint8Array | string, offset = 0, length?: number): boolean {
     if (this.closed) this.assertOpen()
     if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: write() after end()`)
     const chunk = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
+    if (!(chunk instanceof Uint8Array)) throw new TypeError('write() takes a Uint8Array or a string')
     const size = length ?? chunk.length - offset
-    if (size <= 0) return this.#belowMark()
+    // Beyond its end a chunk would be filled up with whatever lies in memory.
+    if (!(offset >= 0 && size >= 0 && offset + size <= chunk.length)) {
+      throw new RangeError(`write(): offset ${offset} and length ${size} are not within ${chunk.length} bytes`)
+    }
+    if (size === 0 || this.#broken !== undefined) return this.#belowMark()
     if (chunk === this.#view) this.#queue.borrow(this.#slab, this.#viewOffset + offset, size)
     else this.#queue.borrow(chunk, offset, size)
     if (!this.#inRecord && !this.#flushAsked) {
@@ -290,6 +298,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
         else this.#flush()
       }
     }
+    if ((record.revents & Interest.Out) !== 0) this.#tellDrain()
   }
 
   #take(record: BatchRecord): void {
@@ -322,7 +331,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
       // The peer has closed both directions: what waits can reach nobody.
       if (gone && this.#endTold) this.destroy()
     } else if (result !== EAGAIN) {
-      this.#fail(result, 'recv')
+      this.#fail(this.#broken ?? new SystemError(result, 'recv', { path: this.label }))
     }
   }
 
@@ -346,6 +355,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     this.#endTold = true
     this.fire('end')
     if (this.closed) return
+    if (this.#broken !== undefined) return this.#fail(this.#broken)
     if (!this.#allowHalfOpen) this.end()
     if (this.#writeShut) this.destroy()
   }
@@ -356,6 +366,10 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
       if (!this.closed) this.#flush()
     }
     super.onFlush()
+    if (!this.#timedOut) return
+    this.#timedOut = false
+    if (this.listenerCount('timeout') === 0) this.destroy()
+    else if (!this.closed) this.fire('timeout')
   }
 
   /** `for await (const bytes of stream)`: what comes until the peer ends. Not for borrowed bytes, which do not live long enough. */
@@ -364,6 +378,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   }
 
   readonly #send = (bytes: Uint8Array, offset: number, length: number): number => {
+    if (!this.owned) return EBADF
     const sent = this.reactor.send(this.#socket, bytes, offset, length)
     if (sent > 0) {
       this.#bytesWritten += sent
@@ -380,26 +395,37 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
 
   #flush(): void {
     const result = this.#queue.flush(this.#send)
-    if (result < 0) return this.#fail(result, 'send')
+    if (result < 0) this.#break(new SystemError(result, 'send', { path: this.label }))
+    if (this.closed) return
     const waiting = this.#queue.length > 0
-    if (waiting !== this.#watchedForRoom) {
-      this.#watchedForRoom = waiting
+    const watch = waiting || this.#needsDrain
+    if (watch !== this.#watchedForRoom) {
+      this.#watchedForRoom = watch
       this.update()
     }
-    if (waiting) return
-    if (this.#ending && !this.#writeShut) {
-      this.#writeShut = true
-      socket.shutdownWrite(this.#socket) // ENOTCONN: the peer is gone, which the reading side tells
-      if (this.#endTold) return this.destroy()
-    }
-    if (this.#needsDrain) {
-      this.#needsDrain = false
-      this.fire('drain')
-    }
+    if (waiting || !this.#ending || this.#writeShut) return
+    this.#writeShut = true
+    socket.shutdownWrite(this.#socket) // ENOTCONN: the peer is gone, which the reading side tells
+    if (this.#endTold) this.destroy()
   }
 
-  #fail(result: number, syscall: string): void {
-    const error = new SystemError(result, syscall, { path: this.label })
+  /** Waits for a batch of its own, so that who writes on at every `'drain'` does not keep the loop from the others. */
+  #tellDrain(): void {
+    if (this.closed || this.#queue.length > 0 || !this.#needsDrain) return
+    this.#needsDrain = this.#watchedForRoom = false
+    this.update()
+    this.fire('drain')
+  }
+
+  /** Writing failed. If reading goes on, what the peer said before it went comes first, and the error at the end of that. */
+  #break(error: SystemError): void {
+    if (!this.flowing || this.#readEnded) return this.#fail(error)
+    this.#broken = error
+    this.#needsDrain = false
+    this.#queue.clear()
+  }
+
+  #fail(error: SystemError): void {
     try {
       // Typed by the base's event map, which the type parameter keeps the compiler from seeing.
       if (this.listenerCount('error') === 0) throw error
@@ -416,10 +442,9 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
       this.#active = false
       if (quiet === IDLE_PARTS) {
         quiet = 0
-        if (this.listenerCount('timeout') === 0) return this.destroy()
-        this.fire('timeout')
+        this.#timedOut = this.reactor.afterHandler(this) // there, what a listener throws is this stream's and not the timer's
       }
-      if (!this.closed) this.#cancelIdle = deadline(this.reactor, idleNs / IDLE_PARTS, look)
+      this.#cancelIdle = deadline(this.reactor, idleNs / IDLE_PARTS, look)
     }
     this.#cancelIdle = deadline(this.reactor, idleNs / IDLE_PARTS, look)
   }

@@ -25,10 +25,13 @@ export class Connection {
   readonly #lines = new LineSplitter()
   /** Why it may not be ended yet, besides that the client may send more. */
   #holds = 0
-  /** Requests are answered up to this many bytes; infinite until the client has ended or the daemon stops. */
-  #lastByte = Infinity
   #bytesRead = 0
-  #late = false
+  /** Requests are answered up to this many bytes: all, until the daemon stops. */
+  #lastByte = Infinity
+  /** Too many answers wait for the client. */
+  #full = false
+  /** The client has shut its side, and we ours. */
+  #clientEnded = false
   #ended = false
   #patience: NodeJS.Timeout | undefined
 
@@ -39,7 +42,10 @@ export class Connection {
     this.#config = config
     stream.on('data', this.#onData)
     stream.on('end', this.#onEnd)
-    stream.on('drain', () => stream.resume())
+    stream.on('drain', () => {
+      this.#full = false
+      this.#steer()
+    })
     // ECONNRESET, EPIPE: the client has gone without its answers. That is its business, and 'close' follows.
     stream.on('error', () => undefined)
     stream.on('close', this.#onClose)
@@ -69,7 +75,8 @@ export class Connection {
   /** Sends what is no answer. */
   send(message: Message): void {
     if (this.closed || this.#ended) return
-    if (!this.#stream.write(encode(message))) this.#stream.pause()
+    this.#full = !this.#stream.write(encode(message))
+    this.#steer()
   }
 
   /** Keeps the connection although nothing more may be asked, until `release()`. */
@@ -83,8 +90,8 @@ export class Connection {
   }
 
   /**
-   * Answers what the client has sent up to now, and ends. What it sends afterwards is read, so that its answers are not lost to a
-   * reset, and not done. Not to be called in a handler: bytes that the batch has drained already would not be counted.
+   * Answers what the client has sent up to now, and ends. What it sends afterwards is read only then, so that it is not reset, and not
+   * done. Not to be called in a handler: bytes that the batch has drained already would not be counted.
    */
   finish(): void {
     if (this.closed) return
@@ -99,13 +106,10 @@ export class Connection {
 
   readonly #onData = (bytes: Buffer): void => {
     if (this.#ended) return
-    // Of a chunk that has bytes from before and after the last byte all is done: where exactly it falls matters to nobody.
-    this.#late = this.#bytesRead >= this.#lastByte
     this.#bytesRead += bytes.length
     this.hold() // until the last line of the chunk has its answer
     this.#lines.push(bytes, this.#config().maxLineBytes, this.#onLine)
-    if (this.#lines.unfinished)
-      this.#patience ??= setTimeout(this.#onTimeout, this.#config().requestTimeoutMs)
+    if (this.#lines.unfinished) this.#patience ??= this.#wait()
     this.release()
   }
 
@@ -120,7 +124,6 @@ export class Connection {
       }
       const request = parseRequest(line)
       id = request.id
-      if (this.#late) throw new RequestError('stopping', 'The daemon is stopping')
       this.#handler.onRequest(request, this)
     } catch (error) {
       this.#sendError(id, error)
@@ -130,13 +133,13 @@ export class Connection {
 
   readonly #onEnd = (): void => {
     this.#stopWaiting()
-    if (this.#lines.unfinished)
-      this.#sendError(null, new RequestError('incomplete', 'The last line did not end'))
-    this.#lastByte = this.#bytesRead
+    if (this.#lines.unfinished) this.#sendError(null, new RequestError('incomplete', 'The line did not end'))
+    this.#clientEnded = true
     this.#endIfDone()
   }
 
   readonly #onTimeout = (): void => {
+    if (this.#stream.paused) return void (this.#patience = this.#wait()) // it is we who do not read
     this.#sendError(null, new RequestError('incomplete', 'The line did not end in time'))
     this.#stream.close()
   }
@@ -144,6 +147,10 @@ export class Connection {
   readonly #onClose = (): void => {
     this.#stopWaiting()
     this.#handler.onClose(this)
+  }
+
+  #wait(): NodeJS.Timeout {
+    return setTimeout(this.#onTimeout, this.#config().requestTimeoutMs)
   }
 
   #stopWaiting(): void {
@@ -158,8 +165,19 @@ export class Connection {
   }
 
   #endIfDone(): void {
-    if (this.#ended || this.#holds > 0 || this.#bytesRead < this.#lastByte) return
-    this.#ended = true
-    this.#stream.end()
+    const all = this.#clientEnded || this.#bytesRead >= this.#lastByte
+    if (all && this.#holds === 0 && !this.#ended) {
+      this.#ended = true
+      this.#stream.end()
+    }
+    this.#steer()
+  }
+
+  /** Reads on, unless too many answers wait for the client, or only the last ones are waited for. */
+  #steer(): void {
+    const pause = this.#full || (this.#bytesRead >= this.#lastByte && !this.#ended)
+    if (pause === this.#stream.paused) return
+    if (pause) this.#stream.pause()
+    else this.#stream.resume()
   }
 }

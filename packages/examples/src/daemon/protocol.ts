@@ -25,7 +25,6 @@ export type ErrorCode =
   | 'forbidden' // this user may not talk to the daemon
   | 'busy' // too many jobs are waiting
   | 'worker_failed' // the worker died over this job
-  | 'stopping' // it came after the daemon was told to stop
   | 'internal'
 
 /** An answer that says what went wrong. */
