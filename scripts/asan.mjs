@@ -1,10 +1,13 @@
 /**
  * `npm run test:asan`: the tests once more, with the addon built under AddressSanitizer, LeakSanitizer and UBSan.
  *
- * Node itself is not instrumented; the runtime is preloaded into it and into every child process. All reports go to
- * files, so that one counts even if it comes from a process whose output and exit code nobody looks at. A memory error
- * aborts the process. A leak does not change its exit code, for Node, bash and python leave much behind when they exit;
- * it counts when it was our addon that allocated. Arguments go to vitest.
+ * Node itself is not instrumented; the runtime is preloaded into it and into every child process. A memory error or
+ * undefined behaviour aborts the process. Reports of memory errors and leaks go to files, so that one counts even if it
+ * comes from a process whose output and exit code nobody looks at. Arguments go to vitest.
+ *
+ * Leaks are looked for when a process ends by itself: what the tests start, and vitest, which runs the conformance suite
+ * in threads of its own (its forks are killed). They do not change an exit code, for Node, bash and python leave much
+ * behind when they exit; one counts when it was our addon that allocated.
  */
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,13 +19,12 @@ rmSync(reports, { recursive: true, force: true })
 mkdirSync(reports, { recursive: true })
 
 await setUpSteps('--asan')
-const common = `log_path=${reports}/report:abort_on_error=1`
 await vitest(process.argv.slice(2), {
   LD_PRELOAD: (await run('gcc', ['-print-file-name=libasan.so'])).trim(),
   FD_REACTOR_ADDON: join(root, 'packages/core/build/Debug/fd_reactor.node'),
-  ASAN_OPTIONS: `${common}:exitcode=0:stack_trace_format='    #%n %f %S [%m]'`,
+  ASAN_OPTIONS: `log_path=${reports}/report:abort_on_error=1:exitcode=0:stack_trace_format='    #%n %f %S [%m]'`,
   LSAN_OPTIONS: `suppressions=${join(root, 'scripts/lsan.supp')}:print_suppressions=0`,
-  UBSAN_OPTIONS: `${common}:print_stacktrace=1`,
+  UBSAN_OPTIONS: 'abort_on_error=1:print_stacktrace=1',
 })
 await step('sanitizer reports', () => {
   const ours = filesBelow(reports).flatMap((file) => errorsIn(readFileSync(file, 'utf8')))

@@ -17,6 +17,8 @@
             '-Wall', '-Wextra', '-fvisibility=hidden',
             '-Werror=return-type', '-Werror=unused-result', '-Werror=uninitialized', '-Werror=format', '-Werror=switch',
           ],
+          # Node unloads an addon with the last thread that used it, but our signal handlers stay for the life of the process.
+          'ldflags': ['-Wl,-z,nodelete'],
           # Node's own settings come first and may say another standard; the last one counts.
           'cflags_cc': ['-std=gnu++17'],
           'configurations': {

@@ -105,7 +105,13 @@ export class Batch implements BatchRecord {
   }
 
   /** send(2) without blocking, as `send` of the native reactor wants it: the header carries arguments and result. */
-  send(native: NativeReactor, fd: number, bytes: Uint8Array | number, offset: number, length: number): number {
+  send(
+    native: NativeReactor,
+    fd: number,
+    bytes: Uint8Array | number,
+    offset: number,
+    length: number,
+  ): number {
     const ints = this.#ints
     ints[3] = fd
     ints[4] = offset

@@ -14,9 +14,12 @@ const dropped = new FinalizationRegistry<{ fd: number; serial: number }>(({ fd, 
   if (holders[fd] !== serial) return
   holders[fd] = undefined
   native().closeFd(fd)
-  process.emitWarning(`A descriptor (${fd}) was dropped without close() and closed by the garbage collector`, {
-    code: 'FD_REACTOR_DROPPED_FD',
-  })
+  process.emitWarning(
+    `A descriptor (${fd}) was dropped without close() and closed by the garbage collector`,
+    {
+      code: 'FD_REACTOR_DROPPED_FD',
+    },
+  )
 })
 
 /**

@@ -7,7 +7,9 @@ export { ReactorError, SystemError, type ReactorErrorCode, type SystemErrorConte
 export { FdHandle } from './fd-handle.js'
 export { FdWatcher, type FdWatcherEvents, type FdWatcherOptions } from './fd-watcher.js'
 export { once, type OnceOptions } from './once.js'
-export { Reactor, type HandlerErrorPolicy, type ReactorOptions, type RunOptions } from './reactor.js'
+export type { HandlerErrorPolicy } from './handler-errors.js'
+export { Reactor } from './reactor.js'
+export type { ReactorOptions, RunOptions } from './reactor-options.js'
 export { Token, type Registrant, type Registration } from './registry.js'
 export {
   Source,

@@ -1,13 +1,14 @@
 /**
  * Checking options at the edge, once: misspelt names, wrong types and values out of range are refused, never ignored.
  */
+import { inspect } from 'node:util'
 import leven from 'leven'
 
 type Check = (value: unknown, name: string) => void
 
 function typeError(name: string, wanted: string, value: unknown): TypeError {
-  const got = value === null ? 'null' : Array.isArray(value) ? 'an array' : `${typeof value} ${String(value)}`
-  return Object.assign(new TypeError(`${name} must be ${wanted}, not ${got}`), { code: 'ERR_INVALID_ARG_TYPE' })
+  const error = new TypeError(`${name} must be ${wanted}, not ${inspect(value, { depth: 0 })}`)
+  return Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' })
 }
 
 /** A value must be an integer from `low` to `high`. */
@@ -23,7 +24,8 @@ export function integer(low: number, high: number): Check {
 /** A value must be one of those listed. */
 export function oneOf(...allowed: readonly unknown[]): Check {
   return (value, name) => {
-    if (!allowed.includes(value)) throw typeError(name, allowed.map((item) => JSON.stringify(item)).join(' or '), value)
+    if (!allowed.includes(value))
+      throw typeError(name, allowed.map((item) => JSON.stringify(item)).join(' or '), value)
   }
 }
 
@@ -65,13 +67,17 @@ export function anyOf(...checks: readonly Check[]): Check {
  * Refuses what is no options object, names that are not in `checks` (with the nearest known one), and values that fail
  * their check. `undefined` stands for an option that was not given.
  */
-export function checkOptions(what: string, options: object, checks: Readonly<Record<string, Check>>): void {
-  if (typeof options !== 'object' || options === null) throw typeError(`${what} options`, 'an object', options)
+export function checkOptions(what: string, options: unknown, checks: Readonly<Record<string, Check>>): void {
+  if (typeof options !== 'object' || options === null)
+    throw typeError(`${what} options`, 'an object', options)
   for (const [name, value] of Object.entries(options)) {
     const check = checks[name]
     if (check === undefined || !Object.hasOwn(checks, name)) {
       const names = Object.keys(checks)
-      const nearest = names.reduce((best, next) => (leven(name, next) < leven(name, best) ? next : best), names[0] ?? '')
+      const nearest = names.reduce(
+        (best, next) => (leven(name, next) < leven(name, best) ? next : best),
+        names[0] ?? '',
+      )
       const error = new TypeError(`${what} has no option '${name}'; did you mean '${nearest}'?`)
       throw Object.assign(error, { code: 'ERR_UNKNOWN_OPTION' })
     }

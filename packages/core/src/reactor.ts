@@ -7,56 +7,14 @@
 import process from 'node:process'
 import { Batch } from './batch.js'
 import { check, closedError, ReactorError, SystemError } from './errors.js'
-import { anyOf, boolean, checkOptions, func, integer, oneOf, string } from './options.js'
+import { closeGuarded, handleError, type HandlerErrorPolicy } from './handler-errors.js'
+import { boolean, checkOptions } from './options.js'
+import { reactorOptionChecks, type ReactorOptions, type RunOptions } from './reactor-options.js'
 import { Registry, type Registrant, type Registration, type Token } from './registry.js'
 import { Measurements, type ReactorStats, type SourceInfo } from './stats.js'
 import { Drain, priorityNumber } from './sys/constants.js'
 import { native, type NativeReactor } from './sys/native.js'
-import { wakeups, type Wakeup, type WakeupName } from './wakeup.js'
-
-/** What happens to an error that a handler throws. */
-export type HandlerErrorPolicy =
-  'throw' | 'close' | ((error: unknown, source: Registrant | undefined) => void)
-
-/** Options of a {@link Reactor}. */
-export interface ReactorOptions {
-  /** Where it lives. Default `'uv'`: in Node's own loop. */
-  wakeup?: WakeupName
-  /** Names it, for instance to another reactor that wants a signal of its. Default `'reactor'`. */
-  name?: string
-  /** For how many microseconds after activity it goes on polling before it sleeps. Default 0. More than 0 burns a core. */
-  busyPollMicros?: number
-  /** How many events one `epoll_wait` may report, 1 … 4096. Default 256. */
-  maxEventsPerBatch?: number
-  /** While there are sources of high priority: after how many other records they are polled again. Default 64. */
-  chunkRecords?: number
-  /** While there are sources of high priority: after how many microseconds of other handlers they are polled again. Default 500. */
-  chunkMicros?: number
-  /** Keeps histograms of handler time and delivery delay. Default false: then no clock is read. */
-  measure?: boolean
-  /** Default `'throw'`: as an uncaught exception, after the rest of the batch. */
-  onHandlerError?: HandlerErrorPolicy
-  /** `manual` wakeup: `fd` is a new file under its old number, so an embedder's epoll set has lost it and must add it again. */
-  onRebuild?: () => void
-}
-
-const OPTIONS = {
-  wakeup: oneOf('uv', 'epoll', 'manual'),
-  name: string,
-  busyPollMicros: integer(0, 1_000_000),
-  maxEventsPerBatch: integer(1, 4096),
-  chunkRecords: integer(1, 4096),
-  chunkMicros: integer(1, 1_000_000),
-  measure: boolean,
-  onHandlerError: anyOf(func, oneOf('throw', 'close')),
-  onRebuild: func,
-}
-
-/** Options of {@link Reactor.run}. */
-export interface RunOptions {
-  /** Leaves the reactor and its sources open when it settles. Default false. */
-  keepOpen?: boolean
-}
+import { wakeups, type Wakeup } from './wakeup.js'
 
 /**
  * One epoll-driven loop inside Node's own, for any number of typed sources.
@@ -106,7 +64,7 @@ export class Reactor implements Disposable {
   #run: { settle: (code: number) => void; keepOpen: boolean } | undefined
 
   constructor(options: ReactorOptions = {}) {
-    checkOptions('Reactor', options, OPTIONS)
+    checkOptions('Reactor', options, reactorOptionChecks)
     const {
       wakeup = 'uv',
       busyPollMicros = 0,
@@ -330,8 +288,7 @@ export class Reactor implements Disposable {
   close(): void {
     if (this.#closed) return
     // Sources are closed while the reactor can still take their registrations out.
-    for (const token of this.#registry.tokens().sort((a, b) => b.serial - a.serial))
-      this.#closeSource(token.owner)
+    for (const token of this.#registry.tokens().sort((a, b) => b.serial - a.serial)) closeGuarded(token.owner)
     this.#closed = true
     this.#deferred = []
     this.#wakeup.stop()
@@ -435,29 +392,7 @@ export class Reactor implements Disposable {
   }
 
   #fail(error: unknown, owner: Registrant | undefined): void {
-    const policy = this.#onHandlerError
-    if (typeof policy === 'function') {
-      try {
-        policy(error, owner)
-      } catch (second) {
-        rethrowLater(second, owner)
-      }
-    } else if (policy === 'close' && owner !== undefined) {
-      process.emitWarning(`A handler of ${owner.label} threw, and its source was closed: ${String(error)}`, {
-        code: 'FD_REACTOR_HANDLER_ERROR',
-      })
-      this.#closeSource(owner)
-    } else {
-      rethrowLater(error, owner)
-    }
-  }
-
-  #closeSource(owner: Registrant): void {
-    try {
-      owner.close()
-    } catch (error) {
-      rethrowLater(error, owner)
-    }
+    handleError(this.#onHandlerError, error, owner)
   }
 
   #updateRef(): void {
@@ -497,19 +432,4 @@ const REGISTER_HINTS: Readonly<Record<number, string>> = {
 const MODIFY_HINTS: Readonly<Record<number, string>> = {
   [-9]: 'The descriptor was closed without its source',
   [-2]: 'The descriptor was closed without its source, and its number was given to another file',
-}
-
-/** As an uncaught exception, once the batch is delivered, with the source's name on it. */
-function rethrowLater(error: unknown, owner: Registrant | undefined): void {
-  if (owner !== undefined && error instanceof Error && Object.isExtensible(error)) {
-    Object.defineProperty(error, 'source', {
-      value: owner.label,
-      enumerable: true,
-      configurable: true,
-      writable: true,
-    })
-  }
-  process.nextTick(() => {
-    throw error
-  })
 }

@@ -87,7 +87,10 @@ const Emitter: new () => UntypedEmitter = EventEmitter
  * (`consumerEvents`), and turns records into events (`onRecord`). A record may still come when nobody wants it any more, because
  * it was drained before: what it carries must be kept.
  */
-export abstract class Source<Events extends EventMap<Events>> extends Emitter implements Registrant, Disposable {
+export abstract class Source<Events extends EventMap<Events>>
+  extends Emitter
+  implements Registrant, Disposable
+{
   /** Never set: it lets the compiler find the event map of a source in `once()`. */
   declare readonly eventTypes?: Events
   /** Where it is registered. */
@@ -214,7 +217,10 @@ export abstract class Source<Events extends EventMap<Events>> extends Emitter im
     return this.on(event, listener)
   }
 
-  override once<Name extends EventName<Events>>(event: Name, listener: (...args: Events[Name]) => void): this {
+  override once<Name extends EventName<Events>>(
+    event: Name,
+    listener: (...args: Events[Name]) => void,
+  ): this {
     super.once(event, listener)
     return this.#listenersChanged()
   }

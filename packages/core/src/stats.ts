@@ -11,7 +11,7 @@ export interface SourceInfo {
   fd: number
   /** Its priority. */
   priority: 'high' | 'normal' | 'low'
-  /** What it is watched for now, as {@link Interest} bits; 0 while it is paused or has no listener. */
+  /** What it is watched for now, as `Interest` bits; 0 while it is paused or has no listener. */
   interest: number
   /** Whether it keeps the process going. */
   ref: boolean

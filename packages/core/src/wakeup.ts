@@ -41,7 +41,10 @@ function uv({ handle }: WakeupTarget): Wakeup {
 /** npm epoll keeps the process alive while it watches anything, so without a ref the descriptor is not watched at all. */
 function epoll({ fd, turn }: WakeupTarget): Wakeup {
   if (!isMainThread) {
-    throw new ReactorError('ERR_UNSUPPORTED_WAKEUP', "The npm package 'epoll' crashes in worker threads: use the 'uv' wakeup there")
+    throw new ReactorError(
+      'ERR_UNSUPPORTED_WAKEUP',
+      "The npm package 'epoll' crashes in worker threads: use the 'uv' wakeup there",
+    )
   }
   const { Epoll } = createRequire(import.meta.url)('epoll') as typeof import('epoll')
   const watcher = new Epoll(turn)

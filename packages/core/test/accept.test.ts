@@ -118,7 +118,9 @@ describe('when descriptors run out', () => {
 
   test('accepting backs off without spinning, says so, and recovers', async () => {
     const result = await runForJson(
-      script("listener.on('backoff', (error, delayNs) => told.push([error.code, error.syscall, delayNs / 1e6]))"),
+      script(
+        "listener.on('backoff', (error, delayNs) => told.push([error.code, error.syscall, delayNs / 1e6]))",
+      ),
       { under: ['prlimit', '--nofile=64:64'] },
     )
     expect(result).toMatchObject({ served: 0, recovered: 5, warnings: [] })

@@ -45,19 +45,25 @@ describe('a batch is bounded', () => {
     for (let i = 0; i < 25; i++) {
       const bell: EventFd = new EventFd(reactor, { initial: 1n }).on('event', () => heard.add(bell))
     }
-    expect([reactor.dispatch(), reactor.dispatch(), reactor.dispatch(), reactor.dispatch()]).toEqual([10, 10, 5, 0])
+    expect([reactor.dispatch(), reactor.dispatch(), reactor.dispatch(), reactor.dispatch()]).toEqual([
+      10, 10, 5, 0,
+    ])
     expect(heard.size).toBe(25)
   })
 
-  test.each([1, 2, 4096])('a maxEventsPerBatch of %i delivers everything, in all priorities', (maxEventsPerBatch) => {
-    const reactor = openManual({ maxEventsPerBatch })
-    let events = 0
-    for (const priority of ['high', 'normal', 'low'] as const) {
-      for (let i = 0; i < 7; i++) new EventFd(reactor, { priority, initial: 1n }).on('event', () => events++)
-    }
-    for (let i = 0; i < 100 && events < 21; i++) reactor.dispatch()
-    expect(events).toBe(21)
-  })
+  test.each([1, 2, 4096])(
+    'a maxEventsPerBatch of %i delivers everything, in all priorities',
+    (maxEventsPerBatch) => {
+      const reactor = openManual({ maxEventsPerBatch })
+      let events = 0
+      for (const priority of ['high', 'normal', 'low'] as const) {
+        for (let i = 0; i < 7; i++)
+          new EventFd(reactor, { priority, initial: 1n }).on('event', () => events++)
+      }
+      for (let i = 0; i < 100 && events < 21; i++) reactor.dispatch()
+      expect(events).toBe(21)
+    },
+  )
 
   test('more ready streams than the slab has room for need several crossings of one turn', async () => {
     const reactor = openManual()
@@ -159,21 +165,24 @@ describe('nothing is drained that has no consumer', () => {
     await expect(within(got)).resolves.toBe('hello')
   })
 
-  test.each(['on', 'once', 'addListener'] as const)('%s() makes a consumer, and removing it ends that', (add) => {
-    const reactor = openManual()
-    const bell = new EventFd(reactor)
-    const listener = (): void => undefined
-    expect(bell.stats.interest).toBe(0)
-    bell[add]('event', listener)
-    expect(bell.stats.interest).toBe(Interest.In)
-    bell.off('event', listener)
-    expect(bell.stats.interest).toBe(0)
-    bell[add]('event', listener)
-    bell.removeAllListeners()
-    expect(bell.stats.interest).toBe(0)
-    bell.on('error', listener).on('close', listener)
-    expect(bell.stats.interest).toBe(0)
-  })
+  test.each(['on', 'once', 'addListener'] as const)(
+    '%s() makes a consumer, and removing it ends that',
+    (add) => {
+      const reactor = openManual()
+      const bell = new EventFd(reactor)
+      const listener = (): void => undefined
+      expect(bell.stats.interest).toBe(0)
+      bell[add]('event', listener)
+      expect(bell.stats.interest).toBe(Interest.In)
+      bell.off('event', listener)
+      expect(bell.stats.interest).toBe(0)
+      bell[add]('event', listener)
+      bell.removeAllListeners()
+      expect(bell.stats.interest).toBe(0)
+      bell.on('error', listener).on('close', listener)
+      expect(bell.stats.interest).toBe(0)
+    },
+  )
 })
 
 describe('what wants nothing is not in the set', () => {

@@ -3,7 +3,6 @@ import { createServer, connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FdWatcher, Interest, type Reactor } from '@fd-reactor/core'
-import { UnixStream } from '@fd-reactor/fd-events'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { assertNoLeakedFds, linkOf } from './support/fds.js'
 import { openManual, openReactor, settle, streamPair } from './support/reactors.js'
@@ -13,7 +12,10 @@ import { within } from './support/wait.js'
 assertNoLeakedFds()
 
 /** An eventfd that nobody drains, and a watcher of it. */
-function watched(reactor: Reactor, mode: 'level' | 'edge' | 'oneshot'): { counter: Counter; watcher: FdWatcher; seen: number[] } {
+function watched(
+  reactor: Reactor,
+  mode: 'level' | 'edge' | 'oneshot',
+): { counter: Counter; watcher: FdWatcher; seen: number[] } {
   const counter = new Counter(openManual())
   const seen: number[] = []
   const watcher = new FdWatcher(reactor, counter.fd, { mode }).on('ready', (events) => seen.push(events))
@@ -128,7 +130,9 @@ describe('interest', () => {
     ['in', 'TypeError'],
   ])('%j is refused', (interest, name) => {
     const reactor = openManual()
-    expect(() => new FdWatcher(reactor, 0, { interest: interest as number })).toThrow(expect.objectContaining({ name }))
+    expect(() => new FdWatcher(reactor, 0, { interest: interest as number })).toThrow(
+      expect.objectContaining({ name }),
+    )
     expect(() => new FdWatcher(reactor, 0, { mode: 'levels' as 'level' })).toThrow(TypeError)
   })
 })
@@ -214,10 +218,10 @@ describe('ownership', () => {
 
   test('for await gives the bits', async () => {
     const reactor = openManual()
-    const [server, client]: UnixStream[] = await streamPair(reactor)
+    const [server, client] = await streamPair(reactor)
     const live = openReactor()
-    const watcher = new FdWatcher(live, server?.fd ?? -1)
-    client?.write('x')
+    const watcher = new FdWatcher(live, server.fd)
+    client.write('x')
     for await (const events of watcher) {
       expect(events).toBe(Interest.In)
       break

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { HandlerErrorPolicy, Reactor, WakeupName } from '@fd-reactor/core'
-import { EventFd, type UnixStream } from '@fd-reactor/fd-events'
+import { EventFd } from '@fd-reactor/fd-events'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { runForJson, runScript } from './support/child.js'
 import { assertNoLeakedFds } from './support/fds.js'
@@ -11,7 +11,11 @@ import { turn, until, within } from './support/wait.js'
 assertNoLeakedFds()
 
 /** Five counters, of which the second and the fourth throw; who was heard. */
-function someThrow(onHandlerError?: HandlerErrorPolicy): { reactor: Reactor; counters: Counter[]; heard: number[] } {
+function someThrow(onHandlerError?: HandlerErrorPolicy): {
+  reactor: Reactor
+  counters: Counter[]
+  heard: number[]
+} {
   const reactor = openManual(onHandlerError === undefined ? {} : { onHandlerError })
   const heard: number[] = []
   const counters = Array.from({ length: 5 }, (_, index) =>
@@ -150,14 +154,37 @@ describe('ticks', () => {
   }
 
   test('nextTick callbacks and microtasks run after each chunk', async () => {
-    const chunks = ['handler0', 'handler1', 'tick0', 'tick1', 'micro0', 'micro1', 'handler2', 'tick2', 'micro2']
+    const chunks = [
+      'handler0',
+      'handler1',
+      'tick0',
+      'tick1',
+      'micro0',
+      'micro1',
+      'handler2',
+      'tick2',
+      'micro2',
+    ]
     await expect(order('uv')).resolves.toEqual(chunks)
   })
 
-  test.each(wakeups.filter((wakeup) => wakeup !== 'uv'))('where Node calls the outer loop, after the turn (%s)', async (wakeup) => {
-    const turns = ['handler0', 'handler1', 'handler2', 'tick0', 'tick1', 'tick2', 'micro0', 'micro1', 'micro2']
-    await expect(order(wakeup)).resolves.toEqual(turns)
-  })
+  test.each(wakeups.filter((wakeup) => wakeup !== 'uv'))(
+    'where Node calls the outer loop, after the turn (%s)',
+    async (wakeup) => {
+      const turns = [
+        'handler0',
+        'handler1',
+        'handler2',
+        'tick0',
+        'tick1',
+        'tick2',
+        'micro0',
+        'micro1',
+        'micro2',
+      ]
+      await expect(order(wakeup)).resolves.toEqual(turns)
+    },
+  )
 
   test.each(wakeups)('a tick or a microtask that throws does not stop the delivery (%s)', async (wakeup) => {
     const result = await runForJson(`
@@ -287,10 +314,10 @@ describe('dispatch() and defer()', () => {
 
   test('what is written in a deferred callback leaves when it returns', async () => {
     const reactor = openManual()
-    const [server, client]: UnixStream[] = await streamPair(reactor)
-    reactor.defer(() => client?.write('deferred'))
+    const [server, client] = await streamPair(reactor)
+    reactor.defer(() => client.write('deferred'))
     let data = ''
-    server?.on('data', (bytes) => (data += String(bytes)))
+    server.on('data', (bytes) => (data += String(bytes)))
     settle(reactor)
     settle(reactor)
     expect(data).toBe('deferred')

@@ -17,7 +17,11 @@ test('on anything but Linux the import works, and constructors throw one clear e
     console.log(JSON.stringify(errors))`,
     { bare: true },
   )
-  const error = { name: 'ReactorError', code: 'ERR_UNSUPPORTED_PLATFORM', message: expect.stringContaining('darwin') as string }
+  const error = {
+    name: 'ReactorError',
+    code: 'ERR_UNSUPPORTED_PLATFORM',
+    message: expect.stringContaining('darwin') as string,
+  }
   expect(result).toEqual([error, error])
 })
 

@@ -9,7 +9,7 @@ import { within } from './support/wait.js'
 assertNoLeakedFds()
 
 const busyFor = (ms: number): void => {
-  for (const end = performance.now() + ms; performance.now() < end; );
+  for (const end = performance.now() + ms; performance.now() < end;);
 }
 
 describe('order', () => {
@@ -60,7 +60,9 @@ describe('high waits for at most one chunk', () => {
     let others = 0
     let writtenAt = 0
     const waits: number[] = []
-    const urgent = new EventFd(reactor, { priority: 'high' }).on('event', () => waits.push(others - writtenAt))
+    const urgent = new EventFd(reactor, { priority: 'high' }).on('event', () =>
+      waits.push(others - writtenAt),
+    )
     for (let i = 0; i < 300; i++) {
       // Level-triggered and never read: ready for ever.
       new FdWatcher(reactor, new Counter(reactor).write().fd).on('ready', () => {
@@ -113,31 +115,37 @@ describe('high waits for at most one chunk', () => {
 })
 
 describe('nobody starves', () => {
-  test.each(['uv', 'manual'] as const)('low gets its turn while high and normal never stop (%s)', async (wakeup) => {
-    const reactor = openReactor({ wakeup })
-    for (const priority of ['high', 'normal'] as const) {
-      for (let i = 0; i < 20; i++) {
-        new FdWatcher(reactor, new Counter(reactor).write().fd, { priority }).on('ready', () => undefined)
+  test.each(['uv', 'manual'] as const)(
+    'low gets its turn while high and normal never stop (%s)',
+    async (wakeup) => {
+      const reactor = openReactor({ wakeup })
+      for (const priority of ['high', 'normal'] as const) {
+        for (let i = 0; i < 20; i++) {
+          new FdWatcher(reactor, new Counter(reactor).write().fd, { priority }).on('ready', () => undefined)
+        }
       }
-    }
-    let heard = 0
-    await within(
-      new Promise<void>((resolve) => {
-        const low = new EventFd(reactor, { priority: 'low' }).on('event', () => {
-          if (++heard === 20) resolve()
-          else low.write()
-        })
-        low.write()
-      }),
-    )
-    expect(heard).toBe(20)
-    reactor.close()
-  })
+      let heard = 0
+      await within(
+        new Promise<void>((resolve) => {
+          const low = new EventFd(reactor, { priority: 'low' }).on('event', () => {
+            if (++heard === 20) resolve()
+            else low.write()
+          })
+          low.write()
+        }),
+      )
+      expect(heard).toBe(20)
+      reactor.close()
+    },
+  )
 
   test("Node's own timers run while a flood never stops", async () => {
     const reactor = openReactor()
     for (let i = 0; i < 20; i++) {
-      new FdWatcher(reactor, new Counter(reactor).write().fd, { priority: 'high' }).on('ready', () => undefined)
+      new FdWatcher(reactor, new Counter(reactor).write().fd, { priority: 'high' }).on(
+        'ready',
+        () => undefined,
+      )
     }
     await within(new Promise<void>((resolve) => setTimeout(resolve, 20)))
     reactor.close()

@@ -36,40 +36,43 @@ function makeGhost(reactor: Reactor, priority: 'high' | 'normal' | 'low'): FdHan
 }
 
 describe.each(wakeups)('a ghost in the set, %s wakeup', (wakeup) => {
-  test.each(priorities)('%s priority: the set is made anew once, with a warning, and nothing spins', async (priority) => {
-    const codes = warnings()
-    let rebuilds = 0
-    const reactor = openReactor({ wakeup, ...(wakeup === 'manual' && { onRebuild: () => rebuilds++ }) })
-    const others = priorities.map((each) => new Counter(reactor, undefined, { priority: each }))
-    const paused = new Counter(reactor).on('count', () => undefined).pause()
-    const number = reactor.fd
-    let resolve: (() => void) | undefined
-    let left = 0
-    for (const other of others) other.on('count', () => --left === 0 && resolve?.())
-    const round = async (): Promise<void> =>
-      within(
-        new Promise<void>((done) => {
-          resolve = done
-          left = others.length
-          for (const other of others) other.write()
-        }),
-      )
-    await round()
-    using ghost = makeGhost(reactor, priority)
-    // Busy turns may be taken before the ghost is met; all sources must go on working after it.
-    for (let i = 0; i < 5; i++) await round()
-    expect(reactor.stats().rebuilds).toBe(1)
-    expect(codes.filter((code) => code === 'FD_REACTOR_REBUILT')).toHaveLength(1)
-    expect(reactor.fd).toBe(number)
-    // Only the set that the embedder watches is news to it.
-    expect(rebuilds).toBe(wakeup === 'manual' && priority === 'normal' ? 1 : 0)
-    const before = reactor.stats()
-    if (wakeup !== 'manual') expect(await cpuMsDuring(150)).toBeLessThan(75)
-    expect(reactor.stats()).toMatchObject({ batches: before.batches, rebuilds: 1 })
-    expect(watchedBy(reactor.fd)).not.toContain(paused.fd)
-    paused.resume()
-    expect(ghost.closed).toBe(false)
-  })
+  test.each(priorities)(
+    '%s priority: the set is made anew once, with a warning, and nothing spins',
+    async (priority) => {
+      const codes = warnings()
+      let rebuilds = 0
+      const reactor = openReactor({ wakeup, ...(wakeup === 'manual' && { onRebuild: () => rebuilds++ }) })
+      const others = priorities.map((each) => new Counter(reactor, undefined, { priority: each }))
+      const paused = new Counter(reactor).on('count', () => undefined).pause()
+      const number = reactor.fd
+      let resolve: (() => void) | undefined
+      let left = 0
+      for (const other of others) other.on('count', () => --left === 0 && resolve?.())
+      const round = async (): Promise<void> =>
+        within(
+          new Promise<void>((done) => {
+            resolve = done
+            left = others.length
+            for (const other of others) other.write()
+          }),
+        )
+      await round()
+      using ghost = makeGhost(reactor, priority)
+      // Busy turns may be taken before the ghost is met; all sources must go on working after it.
+      for (let i = 0; i < 5; i++) await round()
+      expect(reactor.stats().rebuilds).toBe(1)
+      expect(codes.filter((code) => code === 'FD_REACTOR_REBUILT')).toHaveLength(1)
+      expect(reactor.fd).toBe(number)
+      // Only the set that the embedder watches is news to it.
+      expect(rebuilds).toBe(wakeup === 'manual' && priority === 'normal' ? 1 : 0)
+      const before = reactor.stats()
+      if (wakeup !== 'manual') expect(await cpuMsDuring(150)).toBeLessThan(75)
+      expect(reactor.stats()).toMatchObject({ batches: before.batches, rebuilds: 1 })
+      expect(watchedBy(reactor.fd)).not.toContain(paused.fd)
+      paused.resume()
+      expect(ghost.closed).toBe(false)
+    },
+  )
 })
 
 describe('ghosts', () => {

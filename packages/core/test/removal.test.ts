@@ -17,22 +17,28 @@ function closeLater(fd: number): void {
 }
 
 describe('closing in the middle of a batch', () => {
-  test.each([2, 50])('closing all others in the first of %i handlers: no event for them, their counts are settled', (size) => {
-    const reactor = openManual()
-    const counters = Array.from({ length: size }, () => new Counter(reactor))
-    let handlers = 0
-    for (const counter of counters) {
-      counter.on('count', () => {
-        handlers++
-        for (const other of counters) if (other !== counter) other.close()
-      })
-      counter.write(3n)
-    }
-    reactor.dispatch()
-    expect(handlers).toBe(1)
-    expect(counters.map(({ settled }) => settled)).toEqual([[], ...Array.from({ length: size - 1 }, () => [3n])])
-    expect(settle(reactor)).toBe(0)
-  })
+  test.each([2, 50])(
+    'closing all others in the first of %i handlers: no event for them, their counts are settled',
+    (size) => {
+      const reactor = openManual()
+      const counters = Array.from({ length: size }, () => new Counter(reactor))
+      let handlers = 0
+      for (const counter of counters) {
+        counter.on('count', () => {
+          handlers++
+          for (const other of counters) if (other !== counter) other.close()
+        })
+        counter.write(3n)
+      }
+      reactor.dispatch()
+      expect(handlers).toBe(1)
+      expect(counters.map(({ settled }) => settled)).toEqual([
+        [],
+        ...Array.from({ length: size - 1 }, () => [3n]),
+      ])
+      expect(settle(reactor)).toBe(0)
+    },
+  )
 
   test('a source that closes itself hears nothing more', () => {
     const reactor = openManual()
@@ -130,7 +136,8 @@ describe('closing in the middle of a batch', () => {
     expect(String(detached?.unread)).toBe('handed over')
     client.write(' and more')
     const data: string[] = []
-    if (detached !== undefined) UnixStream.from(reactor, detached.handle).on('data', (bytes) => data.push(String(bytes)))
+    if (detached !== undefined)
+      UnixStream.from(reactor, detached.handle).on('data', (bytes) => data.push(String(bytes)))
     settle(reactor)
     expect(data).toEqual([' and more'])
     reactor.close()
@@ -223,7 +230,9 @@ describe('a descriptor that is closed behind our back', () => {
     expect(fresh.fd).toBe(old.fd)
     old.pause().removeAllListeners()
     expect(watchedBy(reactor.fd)).toContain(fresh.fd)
-    expect(() => old.resume().on('count', () => undefined)).toThrow(expect.objectContaining({ code: 'EBADF', syscall: 'epoll_ctl' }))
+    expect(() => old.resume().on('count', () => undefined)).toThrow(
+      expect.objectContaining({ code: 'EBADF', syscall: 'epoll_ctl' }),
+    )
     old.close()
   })
 
@@ -268,7 +277,9 @@ describe('a descriptor that is closed behind our back', () => {
   test('the watcher of a user whose number was reused: the second watcher gets the events', () => {
     const reactor = openManual()
     const handle = new FdHandle(eventfd.create(1n, false))
-    const stale = new FdWatcher(reactor, handle.fd).on('ready', () => expect.unreachable('its file is closed'))
+    const stale = new FdWatcher(reactor, handle.fd).on('ready', () =>
+      expect.unreachable('its file is closed'),
+    )
     handle.close()
     const again = new FdHandle(eventfd.create(1n, false))
     let ready = 0
@@ -313,7 +324,9 @@ describe('the end', () => {
     const reactor = new Reactor()
     reactor.close()
     expect(() => new EventFd(reactor)).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
-    expect(() => UnixListener.listen(reactor, socketPath())).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
+    expect(() => UnixListener.listen(reactor, socketPath())).toThrow(
+      expect.objectContaining({ code: 'ERR_CLOSED' }),
+    )
     expect(countFds()).toEqual(before)
   })
 })

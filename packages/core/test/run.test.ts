@@ -1,5 +1,4 @@
-import { once as onceNode } from 'node:events'
-import { Reactor } from '@fd-reactor/core'
+import { once, Reactor } from '@fd-reactor/core'
 import { EventFd } from '@fd-reactor/fd-events'
 import { describe, expect, test } from 'vitest'
 import { runForJson, runScript } from './support/child.js'
@@ -150,7 +149,9 @@ describe.each(['uv', 'epoll'] as const)('the process, %s wakeup', (wakeup) => {
       '',
     ]
     for (const script of scripts) {
-      const { code, stdout } = await runScript(`${REACTOR}${script}\nconsole.log('code', await reactor.run())`)
+      const { code, stdout } = await runScript(
+        `${REACTOR}${script}\nconsole.log('code', await reactor.run())`,
+      )
       expect({ script, code, stdout }).toEqual({ script, code: 0, stdout: 'code 0\n' })
     }
   })
@@ -200,10 +201,12 @@ test('an abort signal closes a source, and one that is aborted already is thrown
   const reactor = openReactor()
   const abort = new AbortController()
   const bell = new EventFd(reactor, { signal: abort.signal })
-  const closed = onceNode(bell, 'close')
+  const closed = once(bell, 'close')
   abort.abort()
   await within(closed)
-  expect(() => new EventFd(reactor, { signal: abort.signal })).toThrow(expect.objectContaining({ name: 'AbortError' }))
+  expect(() => new EventFd(reactor, { signal: abort.signal })).toThrow(
+    expect.objectContaining({ name: 'AbortError' }),
+  )
 })
 
 test('using closes a reactor and what lives in it', () => {

@@ -18,7 +18,14 @@ describe('statistics', () => {
       bell.write()
       reactor.dispatch()
     }
-    expect(bell.stats).toEqual({ label: `Bell ${bell.fd}`, fd: bell.fd, priority: 'low', interest: 1, ref: true, events: 3 })
+    expect(bell.stats).toEqual({
+      label: `Bell ${bell.fd}`,
+      fd: bell.fd,
+      priority: 'low',
+      interest: 1,
+      ref: true,
+      events: 3,
+    })
     expect(reactor.stats()).toEqual({ batches: 3, events: 3, rebuilds: 0, sources: [bell.stats] })
     bell.close()
     expect(reactor.sources()).toEqual([])
@@ -29,7 +36,7 @@ describe('statistics', () => {
     const reactor = openManual({ measure: true })
     for (let i = 0; i < 4; i++) {
       new EventFd(reactor, { initial: 1n }).on('event', () => {
-        for (const end = performance.now() + 2; performance.now() < end; );
+        for (const end = performance.now() + 2; performance.now() < end;);
       })
     }
     reactor.dispatch()
@@ -58,10 +65,18 @@ describe('statistics', () => {
 
 describe('options are refused, never ignored', () => {
   const refused: [options: object, name: string, message: string][] = [
-    [{ busyPolMicros: 1 }, 'TypeError', "Reactor has no option 'busyPolMicros'; did you mean 'busyPollMicros'?"],
+    [
+      { busyPolMicros: 1 },
+      'TypeError',
+      "Reactor has no option 'busyPolMicros'; did you mean 'busyPollMicros'?",
+    ],
     [{ toString: 1 }, 'TypeError', "Reactor has no option 'toString'"],
     [{ wakeup: 'libuv' }, 'TypeError', 'Reactor option \'wakeup\' must be "uv" or "epoll" or "manual"'],
-    [{ maxEventsPerBatch: 0 }, 'RangeError', "Reactor option 'maxEventsPerBatch' must be an integer from 1 to 4096, not 0"],
+    [
+      { maxEventsPerBatch: 0 },
+      'RangeError',
+      "Reactor option 'maxEventsPerBatch' must be an integer from 1 to 4096, not 0",
+    ],
     [{ maxEventsPerBatch: 1.5 }, 'RangeError', 'not 1.5'],
     [{ chunkRecords: Number.NaN }, 'RangeError', 'not NaN'],
     [{ chunkMicros: '500' }, 'TypeError', "Reactor option 'chunkMicros' must be a number, not string 500"],
@@ -72,7 +87,7 @@ describe('options are refused, never ignored', () => {
   test.each(refused)('%j', (options, name, message) => {
     const error: unknown = (() => {
       try {
-        return new Reactor(options as ReactorOptions)
+        return new Reactor(options)
       } catch (thrown) {
         return thrown
       }
@@ -87,12 +102,13 @@ describe('options are refused, never ignored', () => {
 
   test('of sources too, and nothing leaks', () => {
     const reactor = openManual()
-    expect(() => new EventFd(reactor, { prioritty: 'high' } as object)).toThrow("did you mean 'priority'?")
+    // @ts-expect-error the option is misspelt
+    expect(() => new EventFd(reactor, { prioritty: 'high' })).toThrow("did you mean 'priority'?")
     expect(() => new EventFd(reactor, { priority: 'urgent' as 'high' })).toThrow(TypeError)
     expect(reactor.sources()).toEqual([])
   })
 
   test('undefined stands for an option that was not given', () => {
-    new Reactor({ name: undefined, wakeup: undefined } as ReactorOptions).close()
+    new Reactor({ name: undefined, wakeup: undefined } as object).close()
   })
 })

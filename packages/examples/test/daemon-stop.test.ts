@@ -54,12 +54,13 @@ test('SIGTERM under load: every complete request that was sent before it is answ
   let going = true
   /** Keeps up to 40 requests under way, a few of them for the worker, and a subscription. */
   const load = async (client: Client, number: number): Promise<void> => {
+    const goesOn = (): boolean => going && !client.ended
     await client.ask({ id: 'ticks', op: 'subscribe' })
-    for (let first = 1; going && !client.ended; first += 10) {
+    for (let first = 1; goesOn(); first += 10) {
       const ids = Array.from({ length: 10 }, (_, index) => first + index)
       await client.write(...ids.map((id) => ({ id, op: id % 100 === 0 ? 'work' : 'echo', limit: 100 })))
       sent[number] = first + 9
-      while (going && !client.ended && client.answers < first - 30) await turn()
+      while (goesOn() && client.answers < first - 30) await turn()
     }
   }
   const loads = Promise.all(clients.map(load))
@@ -149,11 +150,16 @@ test('subscribers are told the end', async () => {
   expect(await daemon.exited()).toEqual(SUCCESS)
 })
 
-test('clients that do not end are cut off at the deadline', async () => {
+test('clients that do not end, and jobs that take too long, are cut off at the deadline', async () => {
   await using daemon = await Daemon.start({ config: { stopDeadlineMs: 100 } })
-  using client = await daemon.client()
+  using idle = await daemon.client()
+  using busy = await daemon.client()
+  await busy.write({ id: 1, op: 'work', limit: 50_000_000 })
   daemon.kill('SIGTERM')
-  await daemon.log.find(/deadline: 1 connections are cut off/)
+  await idle.end()
+  await daemon.log.find(/deadline: 2 connections are cut off/)
+  await busy.gone()
+  expect(busy.messages).toEqual([])
   expect(await daemon.exited()).toEqual(SUCCESS)
 })
 

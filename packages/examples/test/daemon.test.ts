@@ -81,6 +81,19 @@ test('a subscriber that has shut its writing side goes on getting ticks', async 
   for (let count = 0; count < 10; count++) await client.read()
 })
 
+test('a subscriber that has gone is forgotten before the next tick', async () => {
+  await using daemon = await Daemon.start({ config: { tickMs: 3_600_000 } })
+  using watcher = await daemon.client()
+  using client = await daemon.client()
+  await client.ask({ id: 1, op: 'subscribe' })
+  client.socket.destroy()
+  const subscribers = async (): Promise<number> => {
+    const { ok } = await watcher.ask({ id: 1, op: 'stats' })
+    return (ok as { subscribers: { now: number } }).subscribers.now
+  }
+  while ((await subscribers()) > 0);
+})
+
 test('a subscriber that stops reading is dropped at the stated backlog, and the others go on', async () => {
   await using daemon = await Daemon.start({ config: { tickMs: 1, maxSubscriberBacklogBytes: 4096 } })
   using good = await daemon.client()
@@ -148,12 +161,19 @@ test('the jobs of a client that has gone are not begun', async () => {
   await using daemon = await Daemon.start()
   using gone = await daemon.client()
   using other = await daemon.client()
-  await other.write({ id: 1, op: 'work', limit: 2_000_000 })
+  using watcher = await daemon.client()
+  const jobs = async (): Promise<{ running: number }> => {
+    const { ok } = await watcher.ask({ id: 0, op: 'stats' })
+    return (ok as { jobs: { running: number } }).jobs
+  }
+  await other.write({ id: 1, op: 'work', limit: 3_000_000 })
+  while ((await jobs()).running < 1);
   await gone.write(...Array.from({ length: 50 }, (_, id) => ({ id, op: 'work', limit: 50_000_000 })))
   gone.socket.destroy()
   await other.write({ id: 2, op: 'work', limit: 100 })
   expect(await other.read()).toMatchObject({ id: 1, ok: {} })
   expect(await other.read()).toMatchObject({ id: 2, ok: {} })
+  expect(await jobs()).toMatchObject({ done: 2, waiting: 0, running: 0 })
 })
 
 test('a worker that crashes costs its job only', async () => {

@@ -82,9 +82,9 @@ test(
 )
 
 test('pnpm add of the tarballs does the same once it is allowed to build', { timeout: 240_000 }, async () => {
-  const path = project('with-pnpm', {
-    pnpm: { overrides: tarballs, onlyBuiltDependencies: ['@fd-reactor/core'] },
-  })
+  // pnpm knows a package from a registry by its name, and one from a file by the file.
+  const core = `@fd-reactor/core@file:../${basename(tarballs['@fd-reactor/core'] ?? '')}`
+  const path = project('with-pnpm', { pnpm: { overrides: tarballs, onlyBuiltDependencies: [core] } })
   execFileSync('npx', ['--yes', packageManager, 'add', ...Object.values(tarballs)], {
     cwd: path,
     stdio: 'pipe',

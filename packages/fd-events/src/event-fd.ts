@@ -25,8 +25,10 @@ export interface EventFdOptions extends SourceOptions {
 const MAX_COUNT = 2n ** 64n - 2n
 
 function checkCount(value: bigint, name: string): bigint {
-  if (typeof value !== 'bigint') throw new TypeError(`${name} must be a bigint, not ${typeof value} ${String(value)}`)
-  if (value < 0n || value > MAX_COUNT) throw new RangeError(`${name} must be from 0n to 2^64 − 2, not ${value}`)
+  if (typeof value !== 'bigint')
+    throw new TypeError(`${name} must be a bigint, not ${typeof value} ${String(value)}`)
+  if (value < 0n || value > MAX_COUNT)
+    throw new RangeError(`${name} must be from 0n to 2^64 − 2, not ${value}`)
   return value
 }
 
@@ -114,6 +116,11 @@ export class EventFd extends Source<EventFdEvents> {
       this.#kept -= count
       this.emit('event', count)
     }
+  }
+
+  protected override takeBack(name: string, events: readonly unknown[][]): void {
+    if (name !== 'event') return
+    for (const count of events.flat()) if (typeof count === 'bigint') this.#kept += count
   }
 
   /** `for await (const count of bell)`: the argument of each `'event'`. */

@@ -41,7 +41,8 @@ const CHECKS = {
   ...unixStreamOptionChecks,
   mode: integer(0, 0o7777),
   owner: (value: unknown, name: string) => {
-    if (typeof value !== 'object' || value === null) throw new TypeError(`${name} must be an object { uid, gid }`)
+    if (typeof value !== 'object' || value === null)
+      throw new TypeError(`${name} must be an object { uid, gid }`)
     checkOptions(name, value, { uid: integer(-1, 2 ** 32 - 2), gid: integer(-1, 2 ** 32 - 2) })
   },
   backlog: integer(0, 2 ** 31 - 1),
@@ -79,20 +80,36 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
   readonly #file: SocketFile
   readonly #streamOptions: UnixStreamOptions<B>
   readonly #maxConnections: number
-  #kept: FdHandle[] = []
+  #kept: (FdHandle | UnixStream<B>)[] = []
   #connections = 0
   #backoffNs = 0
   #backingOff = false
   #ending = false
 
-  private constructor(reactor: Reactor, handle: FdHandle, path: string, file: SocketFile, options: UnixListenerOptions<B>) {
+  private constructor(
+    reactor: Reactor,
+    handle: FdHandle,
+    path: string,
+    file: SocketFile,
+    options: UnixListenerOptions<B>,
+  ) {
     const maxConnections = options.maxConnections ?? Number.MAX_SAFE_INTEGER
     super(reactor, handle, { drain: Drain.Accept, interest: Interest.In, argument: maxConnections }, options)
-    const { mode, owner, backlog, unlinkStale, ref, signal, label, maxConnections: _, ...streamOptions } = options
+    const {
+      mode,
+      owner,
+      backlog,
+      unlinkStale,
+      ref,
+      signal,
+      label,
+      maxConnections: _,
+      ...streamOptions
+    } = options
     void [mode, owner, backlog, unlinkStale, ref, signal, label]
     this.path = path
     this.#file = file
-    this.#streamOptions = { ...streamOptions, label: 'UnixStream' } as UnixStreamOptions<B>
+    this.#streamOptions = { ...streamOptions, label: 'UnixStream' }
     this.#maxConnections = maxConnections
     deadlineTimer(reactor) // backing off must not need a descriptor
   }
@@ -138,7 +155,7 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
   /** Stops listening and removes the socket's file if it is still ours. Connections live on. Idempotent. */
   override close(): void {
     if (this.closed) return
-    for (const handle of this.#kept) handle.close()
+    for (const kept of this.#kept) kept.close()
     this.#kept = []
     try {
       this.#file.remove()
@@ -156,7 +173,9 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
   }
 
   protected override wantedInterest(): number {
-    return this.#ending || this.#backingOff || this.#connections >= this.#maxConnections ? 0 : super.wantedInterest()
+    return this.#ending || this.#backingOff || this.#connections >= this.#maxConnections
+      ? 0
+      : super.wantedInterest()
   }
 
   onRecord(record: BatchRecord): void {
@@ -178,9 +197,16 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
 
   protected override emitKept(): void {
     while (this.flowing && this.#kept.length > 0) {
-      const handle = this.#kept.shift()
-      if (handle !== undefined) this.#welcome(handle)
+      const kept = this.#kept.shift()
+      if (kept !== undefined) this.#welcome(kept)
     }
+  }
+
+  protected override takeBack(name: string, events: readonly unknown[][]): void {
+    if (name !== 'connection') return
+    const streams = events.flat().filter((stream): stream is UnixStream<B> => stream instanceof UnixStream)
+    if (!this.closed) this.#kept.unshift(...streams)
+    else for (const stream of streams) stream.destroy()
   }
 
   /** `for await (const stream of listener)`: each connection. */
@@ -195,8 +221,12 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
     this.update()
   }
 
-  #welcome(handle: FdHandle): void {
-    this.fire('connection', new UnixStream(this.reactor, handle, this.#streamOptions, this.#onClosed))
+  #welcome(kept: FdHandle | UnixStream<B>): void {
+    const stream =
+      kept instanceof FdHandle
+        ? new UnixStream(this.reactor, kept, this.#streamOptions, this.#onClosed)
+        : kept
+    if (!stream.closed) this.fire('connection', stream)
   }
 
   #acceptRest(): void {
@@ -210,7 +240,7 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
       this.#kept.push(new FdHandle(result))
     }
     if (this.listenerCount('connection') > 0) {
-      for (const handle of this.#kept.splice(0)) this.#welcome(handle)
+      for (const kept of this.#kept.splice(0)) this.#welcome(kept)
     }
     this.close()
   }

@@ -81,7 +81,8 @@ export function bindAndListen(handle: FdHandle, path: string, options: BindOptio
       unlinkSync(path)
       result = socket.bindUnix(handle.fd, bytes)
     }
-    const hint = result === EADDRINUSE ? 'Another process listens there, or the file is not a dead socket' : undefined
+    const hint =
+      result === EADDRINUSE ? 'Another process listens there, or the file is not a dead socket' : undefined
     check(result, 'bind', { path, hint })
     const made = new SocketFile(path)
     try {

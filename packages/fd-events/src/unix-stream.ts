@@ -4,9 +4,25 @@
  * The native drain receives into the batch's slab; here the bytes become events. Writes of one handler leave in one system call
  * when it returns. The stream is watched for reading while somebody wants its bytes, and for writing while bytes wait.
  */
-import { Drain, FdHandle, Interest, ReactorError, Source, sourceOptionChecks, SystemError } from '@fd-reactor/core'
+import {
+  Drain,
+  FdHandle,
+  Interest,
+  ReactorError,
+  Source,
+  sourceOptionChecks,
+  SystemError,
+} from '@fd-reactor/core'
 import type { BatchRecord, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
-import { abortSignal, boolean, checkOptions, integer, oneOf, socket, type PeerCredentials } from '@fd-reactor/core/sys'
+import {
+  abortSignal,
+  boolean,
+  checkOptions,
+  integer,
+  oneOf,
+  socket,
+  type PeerCredentials,
+} from '@fd-reactor/core/sys'
 import { setTimeout as delay } from 'node:timers/promises'
 import { deadline } from './deadlines.js'
 import { StreamQueue } from './stream-queue.js'
@@ -180,7 +196,11 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   }
 
   /** Makes a stream of a connected Unix stream socket that came from elsewhere, for example from `detach()`. */
-  static from<B extends Borrow = false>(reactor: Reactor, handle: FdHandle, options: UnixStreamOptions<B> = {}): UnixStream<B> {
+  static from<B extends Borrow = false>(
+    reactor: Reactor,
+    handle: FdHandle,
+    options: UnixStreamOptions<B> = {},
+  ): UnixStream<B> {
     checkOptions('UnixStream.from', options, unixStreamOptionChecks)
     return new UnixStream(reactor, handle, options)
   }
@@ -223,7 +243,9 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     const size = length ?? chunk.length - offset
     // Beyond its end a chunk would be filled up with whatever lies in memory.
     if (!(offset >= 0 && size >= 0 && offset + size <= chunk.length)) {
-      throw new RangeError(`write(): offset ${offset} and length ${size} are not within ${chunk.length} bytes`)
+      throw new RangeError(
+        `write(): offset ${offset} and length ${size} are not within ${chunk.length} bytes`,
+      )
     }
     if (size === 0 || this.#broken !== undefined) return this.#belowMark()
     if (chunk === this.#view) this.#queue.borrow(this.#slab, this.#viewOffset + offset, size)
@@ -370,6 +392,13 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     this.#timedOut = false
     if (this.listenerCount('timeout') === 0) this.destroy()
     else if (!this.closed) this.fire('timeout')
+  }
+
+  protected override takeBack(name: string, events: readonly unknown[][]): void {
+    if (name !== 'data' || this.#borrow !== false) return
+    const chunks = events.flat().filter((chunk) => Buffer.isBuffer(chunk))
+    this.#unread.unshift(...chunks)
+    for (const { length } of chunks) this.#bytesRead -= length
   }
 
   /** `for await (const bytes of stream)`: what comes until the peer ends. Not for borrowed bytes, which do not live long enough. */

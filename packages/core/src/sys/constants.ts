@@ -47,7 +47,13 @@ export type Priority = 'high' | 'normal' | 'low'
 export const priorityNumber: Readonly<Record<Priority, number>> = { high: 0, normal: 1, low: 2 }
 
 /** The clocks of timerfd_create(2), by their numbers. */
-export const Clock = { realtime: 0, monotonic: 1, boottime: 7, 'realtime-alarm': 8, 'boottime-alarm': 9 } as const
+export const Clock = {
+  realtime: 0,
+  monotonic: 1,
+  boottime: 7,
+  'realtime-alarm': 8,
+  'boottime-alarm': 9,
+} as const
 
 /** `TFD_TIMER_*` flags of timerfd_settime(2). */
 export const TimerFlag = { Absolute: 1, CancelOnSet: 2 } as const

@@ -6,7 +6,7 @@
  * @module sys
  */
 import { check, SystemError } from '../errors.js'
-import { Clock, SocketOption, TimerFlag } from './constants.js'
+import { Clock, SocketOption } from './constants.js'
 import { native, type PeerCredentials } from './native.js'
 
 export { Clock, Drain, Interest, TimerFlag } from './constants.js'
@@ -32,7 +32,8 @@ export const EAGAIN = 11
 /** eventfd(2). */
 export const eventfd = {
   /** A new counter with a value from 0 to 2^64 − 2. */
-  create: (initial: bigint, semaphore: boolean): number => check(native().createEventFd(initial, semaphore), 'eventfd'),
+  create: (initial: bigint, semaphore: boolean): number =>
+    check(native().createEventFd(initial, semaphore), 'eventfd'),
   /** Adds to the counter; false when it has no room for `value`. */
   write: (fd: number, value: bigint): boolean => checkAgain(native().writeEventFd(fd, value), 'write'),
 }
@@ -41,7 +42,9 @@ export const eventfd = {
 export const timerfd = {
   /** A new timer, disarmed. */
   create: (clock: keyof typeof Clock): number => {
-    const hint = clock.endsWith('-alarm') ? 'Alarm clocks wake the machine and need CAP_WAKE_ALARM' : undefined
+    const hint = clock.endsWith('-alarm')
+      ? 'Alarm clocks wake the machine and need CAP_WAKE_ALARM'
+      : undefined
     return check(native().createTimerFd(Clock[clock]), 'timerfd_create', { path: `clock ${clock}`, hint })
   },
   /** Arms the timer, or disarms it when `firstNs` is 0; `flags` are {@link TimerFlag}s. */
@@ -65,7 +68,12 @@ export const signalfd = {
   /** A pipe for the net: `[read end, write end]`. */
   pipe: (): [readEnd: number, writeEnd: number] => checked(native().openPipe(), 'pipe2'),
   /** Blocks `signals` in every thread and makes `owner` their one owner; returns who has one of them instead. */
-  acquire: (owner: bigint, name: string, netFd: number, signals: bigint): { owner: string; signo: number } | undefined => {
+  acquire: (
+    owner: bigint,
+    name: string,
+    netFd: number,
+    signals: bigint,
+  ): { owner: string; signo: number } | undefined => {
     const result = native().acquireSignals(owner, name, netFd, signals)
     if (typeof result === 'object') return result
     check(result, 'pthread_sigmask')

@@ -79,7 +79,12 @@ export interface Native {
 
   openSignalFd(fd: number, signals: bigint): number
   openPipe(): [readEnd: number, writeEnd: number] | number
-  acquireSignals(owner: bigint, name: string, netFd: number, signals: bigint): number | { owner: string; signo: number }
+  acquireSignals(
+    owner: bigint,
+    name: string,
+    netFd: number,
+    signals: bigint,
+  ): number | { owner: string; signo: number }
   releaseSignals(owner: bigint, signals: bigint): Buffer
   lostSignals(owner: bigint): number
 
@@ -105,8 +110,7 @@ function load(): Native {
   }
   const path = process.env['FD_REACTOR_ADDON'] ?? '../../build/Release/fd_reactor.node'
   try {
-    const addon: Native = require(path)
-    return addon
+    return require(path) as Native
   } catch (cause) {
     throw new ReactorError(
       'ERR_ADDON_MISSING',

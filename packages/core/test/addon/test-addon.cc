@@ -40,6 +40,13 @@ std::vector<int> Ints(const Napi::Value& value) {
   return ints;
 }
 
+void Unblock(const std::vector<int>& signos) {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signo : signos) sigaddset(&set, signo);
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
 // --- sending ---
 
 int Queue(pid_t pid, int signo, int value) {
@@ -176,10 +183,7 @@ Napi::Value StartUnmasker(Info info) {
   std::promise<int> ready;
   stop_unmasker = {};
   unmasker = std::thread([&ready, signos = Ints(info[0])] {
-    sigset_t set;
-    sigemptyset(&set);
-    for (const int signo : signos) sigaddset(&set, signo);
-    pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+    Unblock(signos);
     ready.set_value(static_cast<int>(syscall(SYS_gettid)));
     stop_unmasker.get_future().wait();
   });
@@ -217,22 +221,49 @@ Napi::Value ThreadMasks(Info info) {
   return threads;
 }
 
-// forkAndRun(fn) → the wait status of a child that ran fn without exec: 0, 1 << 8 when it threw, SIGALRM when
-// it hung for 20 s
-Napi::Value ForkAndRun(Info info) {
-  const pid_t child = fork();
-  if (child < 0) return Result(info, -1);
-  if (child == 0) {
-    signal(SIGALRM, SIG_DFL);
-    alarm(20);
-    info[0].As<Napi::Function>().Call({});
-    _exit(info.Env().IsExceptionPending() ? 1 : 0);
-  }
+// Waits for a child; its wait status.
+Napi::Value Await(Info info, pid_t child) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) return Result(info, -1);
   }
   return Result(info, status);
+}
+
+// A child made by fork() without exec that hangs is ended by SIGALRM.
+pid_t Fork() {
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGALRM, SIG_DFL);
+    alarm(20);
+  }
+  return child;
+}
+
+// forkAndRun(fn) → the wait status of a child that ran fn without exec: 0, 1 << 8 when it threw. V8 keeps its
+// heap from such a child (MADV_DONTFORK): with Node 20 to 24 that is SIGSEGV before fn begins.
+Napi::Value ForkAndRun(Info info) {
+  const pid_t child = Fork();
+  if (child < 0) return Result(info, -1);
+  if (child == 0) {
+    info[0].As<Napi::Function>().Call({});
+    _exit(info.Env().IsExceptionPending() ? 1 : 0);
+  }
+  return Await(info, child);
+}
+
+// forkAndRaise(signos) → the wait status of a child that unblocked and raised them without exec: 0 when it
+// outlived them
+Napi::Value ForkAndRaise(Info info) {
+  const std::vector<int> signos = Ints(info[0]);
+  const pid_t child = Fork();
+  if (child < 0) return Result(info, -1);
+  if (child == 0) {
+    Unblock(signos);
+    for (const int signo : signos) raise(signo);
+    _exit(0);
+  }
+  return Await(info, child);
 }
 
 // --- clocks and descriptors ---
@@ -290,6 +321,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("stopUnmasker", StopUnmasker);
   add("threadMasks", ThreadMasks);
   add("forkAndRun", ForkAndRun);
+  add("forkAndRaise", ForkAndRaise);
   add("clockStep", ClockStep);
   add("setNonblock", SetNonblock);
   add("dup", Dup);

@@ -13,7 +13,7 @@ import { isObject } from './protocol.js'
 export interface Config {
   /** From one tick to the next. Default 1000. */
   tickMs: number
-  /** The users that may talk to the daemon. Default: its own and root. */
+  /** The users that may connect from now on. Default: the daemon's own and root. */
   allowedUids: readonly number[]
   /** How long a request may be, without its newline. Default 64 KiB. */
   maxLineBytes: number

@@ -14,7 +14,7 @@ export interface OperationContext extends StatisticsSources {
 
 type Operation = (request: Request, client: Connection, context: OperationContext) => void
 
-/** A minute or so of one processor; the daemon lets nobody keep a worker for longer with one request. */
+/** Half a minute or so of one processor: nobody keeps a worker for longer with one request. */
 const MAX_LIMIT = 50_000_000
 
 const operations: Readonly<Record<string, Operation>> = {

@@ -104,7 +104,7 @@ export class Daemon implements AsyncDisposable {
     this.process = child
     this.stdout = new Output(createInterface(child.stdout))
     this.log = new Output(createInterface(child.stderr))
-    this.#exit = once(child, 'close').then(([code, signal]) => ({ code, signal }) as Exit)
+    this.#exit = once(child, 'close').then(([code, signal]) => ({ code, signal }))
   }
 
   /** Starts one, and waits until it listens. */

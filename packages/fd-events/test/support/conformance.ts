@@ -4,7 +4,7 @@
 import { isMainThread } from 'node:worker_threads'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { Reactor, type Source, type SourceEvents, type SourceOptions, type WakeupName } from '@fd-reactor/core'
+import type { Reactor, Source, SourceEvents, SourceOptions, WakeupName } from '@fd-reactor/core'
 import { describe, expect, test } from 'vitest'
 import { runScript } from '../../../core/test/support/child.js'
 import { countFds, linkOf } from '../../../core/test/support/fds.js'
@@ -23,8 +23,10 @@ export interface Subject<S> {
   forget(source: S): void
   /** Waits for its event. */
   next(source: S, signal: AbortSignal): Promise<unknown>
+  /** Closes what the suite holds of the far end. */
+  release?(source: S): void | Promise<void>
   /** Goes through its events. */
-  iterate?(source: S): AsyncIterable<unknown>
+  iterate(source: S): AsyncIterable<unknown>
   /** The same as source text: the statements that make `source` on `reactor`, what fires it, and the name of the event. */
   script: { make: string; fire: string; event: string }
 }
@@ -48,7 +50,10 @@ export function describeSource<S extends Source<SourceEvents>>(name: string, sub
 
 function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () => Reactor): void {
   /** Makes a source with a listener that counts. */
-  const heardBy = async (reactor: Reactor, options?: SourceOptions): Promise<{ source: S; count: () => number }> => {
+  const heardBy = async (
+    reactor: Reactor,
+    options?: SourceOptions,
+  ): Promise<{ source: S; count: () => number }> => {
     const source = await subject.make(reactor, options)
     let count = 0
     subject.listen(source, () => count++)
@@ -67,7 +72,13 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
     const source = await subject.make(reactor)
     expect([source.closed, source.paused, source.reactor]).toEqual([false, false, reactor])
     expect(linkOf(source.fd)).toBeDefined()
-    expect(source.stats).toMatchObject({ label: source.label, fd: source.fd, priority: 'normal', interest: 0, events: 0 })
+    expect(source.stats).toMatchObject({
+      label: source.label,
+      fd: source.fd,
+      priority: 'normal',
+      interest: 0,
+      events: 0,
+    })
     expect(reactor.sources().map(({ label }) => label)).toContain(source.label)
     subject.listen(source, () => undefined)
     expect(source.stats.interest).not.toBe(0)
@@ -113,7 +124,6 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
   test('closes in its own handler', async () => {
     const reactor = open()
     const source = await subject.make(reactor)
-    const { fd } = source
     let heard = 0
     let closes = 0
     source.on('close', () => closes++)
@@ -121,7 +131,6 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
       heard++
       subject.fire(source)
       source.close()
-      expect(linkOf(fd)).not.toBe('closed')
     })
     subject.fire(source)
     await until(() => heard > 0)
@@ -163,7 +172,9 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
     const { source, count } = await heardBy(open())
     source.close()
     expect(() => source.fd).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
-    await expect(subject.next(source, AbortSignal.timeout(1000))).rejects.toMatchObject({ code: 'ERR_CLOSED' })
+    await expect(subject.next(source, AbortSignal.timeout(1000))).rejects.toMatchObject({
+      code: 'ERR_CLOSED',
+    })
     source.pause().resume().ref().unref()
     subject.forget(source)
     subject.listen(source, () => expect.unreachable('it is closed'))
@@ -217,9 +228,9 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
     source.on('close', () => closes++)
     abort.abort()
     expect([closes, source.closed]).toEqual([1, true])
-    const before = countFds()
-    await expect((async () => subject.make(reactor, { signal: abort.signal }))()).rejects.toMatchObject({ name: 'AbortError' })
-    await until(() => JSON.stringify(countFds()) === JSON.stringify(before))
+    await expect((async () => subject.make(reactor, { signal: abort.signal }))()).rejects.toMatchObject({
+      name: 'AbortError',
+    })
   })
 
   test('can be waited for once, and iterated', async () => {
@@ -229,7 +240,6 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
     await waiting
     expect(source.stats.interest).toBe(0)
     await expect(subject.next(source, AbortSignal.abort())).rejects.toMatchObject({ name: 'AbortError' })
-    if (subject.iterate === undefined) return
     subject.fire(source)
     for await (const value of subject.iterate(source)) {
       expect(value).toBeDefined()
@@ -237,7 +247,7 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
     }
     expect(source.stats.interest).toBe(0)
     const iterating = (async () => {
-      for await (const _ of subject.iterate?.(source) ?? []) expect.unreachable('nothing was fired')
+      for await (const value of subject.iterate(source)) expect(value).toBeDefined()
     })()
     await turn()
     source.close()
@@ -268,25 +278,24 @@ function common<S extends Source<SourceEvents>>(subject: Subject<S>, open: () =>
   })
 
   test('gives every descriptor back', async () => {
-    new Reactor().close()
-    const before = countFds()
-    const reactor = open()
-    const { source, count } = await heardBy(reactor)
-    const other = await subject.make(reactor)
-    subject.fire(source)
-    await until(() => count() > 0)
-    other.close()
-    reactor.close()
-    expect(source.closed).toBe(true)
-    // Only what the suite itself opened for the far end may be left.
-    const after = countFds()
-    for (const kind of ['eventpoll', 'eventfd', 'timerfd', 'signalfd', 'pipe'] as const) {
-      expect({ [kind]: after[kind] - FAR_END[kind] }).toEqual({ [kind]: before[kind] - FAR_END[kind] })
+    const use = async (): Promise<void> => {
+      const reactor = open()
+      const { source, count } = await heardBy(reactor)
+      const other = await subject.make(reactor)
+      subject.fire(source)
+      await until(() => count() > 0)
+      other.close()
+      reactor.close()
+      expect(source.closed).toBe(true)
+      await subject.release?.(source)
+      await subject.release?.(other)
     }
+    await use() // what is opened at the first use, and kept, does not count
+    const before = countFds()
+    await use()
+    expect(countFds()).toEqual(before)
   })
 }
-
-const FAR_END = { eventpoll: 0, eventfd: 0, timerfd: 0, signalfd: 0, pipe: 0 }
 
 function ownProcess<S>({ script: { make, fire, event } }: Subject<S>, wakeup: WakeupName): void {
   const run = async (script: string): ReturnType<typeof runScript> =>
@@ -294,7 +303,7 @@ function ownProcess<S>({ script: { make, fire, event } }: Subject<S>, wakeup: Wa
 
   test('keeps the process alive while it is referenced', async () => {
     const result = await run(`
-      source.on('${event}', () => { console.log('heard'); source.close() })
+      source.on('${event}', (value) => { console.log('heard'); value?.close?.(); source.close() })
       setTimeout(() => { ${fire} }, 50).unref()`)
     expect(result).toEqual({ code: 0, signal: null, stdout: 'heard\n', stderr: '' })
   })
