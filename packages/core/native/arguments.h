@@ -1,4 +1,5 @@
-// Reading a function's arguments. Values were validated in TypeScript; these only make sure that a wrong type cannot crash.
+// Reading a function's arguments. Values were validated in TypeScript; these only make sure that a wrong type
+// cannot crash.
 #pragma once
 
 #include <napi.h>
@@ -13,7 +14,9 @@ inline int32_t Int(const Napi::CallbackInfo& info, size_t index) {
   return value;
 }
 
-inline uint32_t Uint(const Napi::CallbackInfo& info, size_t index) { return static_cast<uint32_t>(Int(info, index)); }
+inline uint32_t Uint(const Napi::CallbackInfo& info, size_t index) {
+  return static_cast<uint32_t>(Int(info, index));
+}
 
 inline bool Flag(const Napi::CallbackInfo& info, size_t index) {
   bool value = false;
@@ -53,8 +56,8 @@ struct Bytes {
 inline Bytes BytesOf(napi_env env, napi_value value) {
   Bytes bytes;
   napi_typedarray_type type;
-  if (napi_get_typedarray_info(env, value, &type, &bytes.size, reinterpret_cast<void**>(&bytes.data), nullptr, nullptr) !=
-          napi_ok ||
+  if (napi_get_typedarray_info(env, value, &type, &bytes.size, reinterpret_cast<void**>(&bytes.data), nullptr,
+                               nullptr) != napi_ok ||
       type != napi_uint8_array) {
     return {};
   }

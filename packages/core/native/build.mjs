@@ -30,7 +30,7 @@ function build() {
   rmSync(stamp, { force: true })
 
   const headers = headersBesideNode()
-  const args = ['configure', 'build', '--loglevel=error', values.asan ? '--debug' : '--release']
+  const args = ['configure', 'build', '--loglevel=error', '--jobs=max', values.asan ? '--debug' : '--release']
   if (headers) args.push(`--nodedir=${headers}`)
   const [command, ...leading] = nodeGyp()
   const { status, error } = spawnSync(command, [...leading, ...args], { cwd: folder, stdio: 'inherit' })

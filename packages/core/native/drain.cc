@@ -30,7 +30,8 @@ int64_t ReadNow(int fd, void* bytes, size_t size) {
   // Past libc as in syscall.h; an offset of -1 (in two halves) means the file's own position.
   const int64_t result = Syscall([&] { return syscall(SYS_preadv2, fd, &part, 1, -1L, -1L, RWF_NOWAIT); });
   if (result != -EOPNOTSUPP) return result;
-  // Older kernels know RWF_NOWAIT for fewer kinds of file. There a reader in another process can still come between.
+  // Older kernels know RWF_NOWAIT for fewer kinds of file. There a reader in another process can still come
+  // between.
   pollfd ready{fd, POLLIN, 0};
   if (Syscall([&] { return poll(&ready, 1, 0); }) <= 0) return -EAGAIN;
   return Syscall([&] { return read(fd, bytes, size); });
@@ -47,7 +48,8 @@ void DrainCounter(Batch& batch, const Slot& slot, uint32_t index, uint32_t reven
 }
 
 void DrainStream(Batch& batch, const Slot& slot, uint32_t index, uint32_t revents) {
-  // Hang-up and error are read too: what came before them is still in the queue, and recv tells which error it was.
+  // Hang-up and error are read too: what came before them is still in the queue, and recv tells which error
+  // it was.
   if ((revents & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP)) == 0) {
     Append(batch, slot, index, revents).result = -EAGAIN;
     return;
@@ -69,12 +71,14 @@ void DrainAccept(Batch& batch, Slot& slot, uint32_t index, uint32_t revents, Env
     return Syscall([&] { return poll(&ready, 1, 0); }) > 0;
   };
   for (size_t accepted = 0; accepted < kAccepts && slot.argument > 0; accepted++) {
-    // accept4 has no flag for "do not block", and a process that inherited the listener may have cleared O_NONBLOCK.
+    // accept4 has no flag for "do not block", and a process that inherited the listener may have cleared
+    // O_NONBLOCK.
     if (!waiting()) return;
-    const int64_t fd =
-        environment.Own(Syscall([&] { return accept4(slot.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); }));
+    const int64_t fd = environment.Own(
+        Syscall([&] { return accept4(slot.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); }));
     if (fd == -EAGAIN) return;
-    if (fd == -ECONNABORTED) continue;  // the peer gave up while it waited in the queue: nobody is there to be told
+    if (fd == -ECONNABORTED)
+      continue;  // the peer gave up while it waited in the queue: nobody is there to be told
     Append(batch, slot, index, revents).result = static_cast<int32_t>(fd);
     if (fd < 0) return;
     slot.argument--;

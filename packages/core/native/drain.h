@@ -1,5 +1,5 @@
-// What is taken out of a ready descriptor before JavaScript hears of it. Each drain is bounded for a source and batch; what
-// it leaves is reported again, because the sets are level-triggered.
+// What is taken out of a ready descriptor before JavaScript hears of it. Each drain is bounded for a source
+// and batch; what it leaves is reported again, because the sets are level-triggered.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,8 @@ struct Slot {
   int fd = -1;
   uint32_t generation = 0;
   uint32_t interest = 0;
-  uint64_t left_in = 0;     // the batch in which it last left the set
-  int64_t argument = 0;     // kTimer: the clock; kAccept: how many connections may still be accepted
+  uint64_t left_in = 0;  // the batch in which it last left the set
+  int64_t argument = 0;  // kTimer: the clock; kAccept: how many connections may still be accepted
   Drain drain = Drain::kNone;
   uint8_t priority = 1;
   bool used = false;
@@ -48,7 +48,8 @@ inline bool HasRoom(const Batch& batch) {
   return batch.capacity - batch.count >= kAccepts && batch.SlabRoom() >= kStreamBytes;
 }
 
-// Appends what `slot` had to give: usually one record, for a listener one for each connection, none when there was nothing.
+// Appends what `slot` had to give: usually one record, for a listener one for each connection, none when
+// there was nothing.
 void DrainInto(Batch& batch, Slot& slot, uint32_t index, uint32_t revents, Environment& environment);
 
 }  // namespace fdr

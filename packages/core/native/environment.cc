@@ -36,7 +36,8 @@ Environment::Environment(Napi::Env env) {
   }
   alive_ = static_cast<uint8_t*>(page);
   *alive_ = 1;
-  // Ids are unique in the process, because signals have one owner per process; a page has one address at a time.
+  // Ids are unique in the process, because signals have one owner per process; a page has one address at a
+  // time.
   next_id_ = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(page)) << 16;
 }
 
@@ -45,7 +46,8 @@ Environment::~Environment() { munmap(const_cast<uint8_t*>(alive_), kPage); }
 int64_t Environment::Own(int64_t fd) {
   if (fd < 0) return fd;
   if (static_cast<size_t>(fd) >= owned_.size()) owned_.resize(static_cast<size_t>(fd) + 64);
-  // Owned already: it was closed behind our back and the kernel gave the number out again. It is the newest now.
+  // Owned already: it was closed behind our back and the kernel gave the number out again. It is the newest
+  // now.
   Disown(static_cast<int>(fd));
   Link& link = owned_[static_cast<size_t>(fd)];
   link = {newest_, kEnd, true};
@@ -90,7 +92,8 @@ void Environment::OnCleanup(napi_async_cleanup_hook_handle, void* data) {
   for (auto reactor = reactors.rbegin(); reactor != reactors.rend(); ++reactor) {
     // Nobody is left to hear what is pending. Signals that come later have their old disposition again.
     const uint64_t owner = (*reactor)->id();
-    SignalMask::Instance().Release(owner, SignalMask::Instance().OwnedBy(owner), [](const signalfd_siginfo&) {});
+    SignalMask::Instance().Release(owner, SignalMask::Instance().OwnedBy(owner),
+                                   [](const signalfd_siginfo&) {});
     (*reactor)->Close();
   }
   if (!self->Forked()) {

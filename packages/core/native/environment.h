@@ -1,5 +1,5 @@
-// What belongs to one Node environment (the main thread, or one worker): the descriptors that it owns, its reactors, and
-// their end. When the environment goes, whatever is still open is closed, newest first.
+// What belongs to one Node environment (the main thread, or one worker): the descriptors that it owns, its
+// reactors, and their end. When the environment goes, whatever is still open is closed, newest first.
 #pragma once
 
 #include <napi.h>

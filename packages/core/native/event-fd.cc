@@ -38,7 +38,8 @@ Napi::Value Create(const Napi::CallbackInfo& info) {
   const uint64_t initial = Uint64(info, 0);
   const int flags = EFD_CLOEXEC | EFD_NONBLOCK | (Flag(info, 1) ? EFD_SEMAPHORE : 0);
   const int64_t fd = Environment::Of(info.Env()).Own(Syscall([&] { return eventfd(0, flags); }));
-  if (fd >= 0 && initial > 0) Syscall([&] { return eventfd_write(static_cast<int>(fd), initial); });  // new: has room
+  if (fd >= 0 && initial > 0)
+    Syscall([&] { return eventfd_write(static_cast<int>(fd), initial); });  // new: has room
   return Number(info, fd);
 }
 
@@ -46,11 +47,13 @@ Napi::Value Create(const Napi::CallbackInfo& info) {
 Napi::Value Write(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
   const uint64_t value = Uint64(info, 1);
-  // eventfd has no write that is told not to block; if another holder cleared O_NONBLOCK, we look before we leap.
+  // eventfd has no write that is told not to block; if another holder cleared O_NONBLOCK, we look before we
+  // leap.
   const int64_t flags = Syscall([&] { return fcntl(fd, F_GETFL); });
   if (flags < 0) return Number(info, flags);
   uint64_t count = 0;
-  if ((flags & O_NONBLOCK) == 0 && ReadCount(fd, &count) && value > kMaxCount - count) return Number(info, -EAGAIN);
+  if ((flags & O_NONBLOCK) == 0 && ReadCount(fd, &count) && value > kMaxCount - count)
+    return Number(info, -EAGAIN);
   return Number(info, Syscall([&] { return eventfd_write(fd, value); }));
 }
 

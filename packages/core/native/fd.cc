@@ -1,4 +1,5 @@
-// Descriptors as such: closing, duplicating, giving and taking ownership, and flock for the lock that guards a directory.
+// Descriptors as such: closing, duplicating, giving and taking ownership, and flock for the lock that guards
+// a directory.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -29,7 +30,8 @@ Napi::Value Disown(const Napi::CallbackInfo& info) {
 
 Napi::Value Duplicate(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
-  return Number(info, Environment::Of(info.Env()).Own(Syscall([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); })));
+  return Number(info,
+                Environment::Of(info.Env()).Own(Syscall([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); })));
 }
 
 Napi::Value Flock(const Napi::CallbackInfo& info) {

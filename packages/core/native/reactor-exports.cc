@@ -1,4 +1,5 @@
-// The functions by which src/sys/native.ts reaches a Reactor. The handle that they pass around is opaque to JavaScript.
+// The functions by which src/sys/native.ts reaches a Reactor. The handle that they pass around is opaque to
+// JavaScript.
 #include "arguments.h"
 #include "environment.h"
 #include "exports.h"
@@ -20,11 +21,12 @@ bool HasSlot(const Reactor* reactor, uint32_t index) { return reactor != nullptr
 Napi::Value View(Napi::Env env, const std::shared_ptr<SharedMemory>& memory) {
   auto* held = new std::shared_ptr<SharedMemory>(memory);
   return Napi::ArrayBuffer::New(
-      env, memory->bytes.get(), memory->size, [](Napi::Env, void*, std::shared_ptr<SharedMemory>* hint) { delete hint; },
-      held);
+      env, memory->bytes.get(), memory->size,
+      [](Napi::Env, void*, std::shared_ptr<SharedMemory>* hint) { delete hint; }, held);
 }
 
-// sendSlab() and sendBytes(bytes), for one reactor: the hot path, so plain Node-API and no argument that can be avoided.
+// sendSlab() and sendBytes(bytes), for one reactor: the hot path, so plain Node-API and no argument that can
+// be avoided.
 napi_value SendSlab(napi_env env, napi_callback_info info) {
   void* reactor = nullptr;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &reactor);
@@ -49,11 +51,13 @@ napi_value Bind(napi_env env, const char* name, napi_callback callback, const Ha
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, held, &function);
   napi_add_finalizer(
-      env, function, held, [](napi_env, void* data, void*) { delete static_cast<Handle*>(data); }, nullptr, nullptr);
+      env, function, held, [](napi_env, void* data, void*) { delete static_cast<Handle*>(data); }, nullptr,
+      nullptr);
   return function;
 }
 
-// createReactor(dispatch, rebuilt, maxEvents, chunkRecords, busyPollMicros, measure) → { handle, fd, id, buffers, sendSlab, sendBytes } | -errno
+// createReactor(dispatch, rebuilt, maxEvents, chunkRecords, busyPollMicros, measure) → { handle, fd, id,
+// buffers, sendSlab, sendBytes } | -errno
 Napi::Value CreateReactor(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   ReactorOptions options;
@@ -66,7 +70,8 @@ Napi::Value CreateReactor(const Napi::CallbackInfo& info) {
       Reactor::Create(env, info[0].As<Napi::Function>(), info[1].As<Napi::Function>(), options, &reactor);
   if (result < 0) return Number(info, result);
   auto made = Napi::Object::New(env);
-  made["handle"] = Napi::External<Handle>::New(env, new Handle(reactor), [](Napi::Env, Handle* handle) { delete handle; });
+  made["handle"] =
+      Napi::External<Handle>::New(env, new Handle(reactor), [](Napi::Env, Handle* handle) { delete handle; });
   made["fd"] = Napi::Number::New(env, reactor->fd());
   made["id"] = Napi::BigInt::New(env, reactor->id());
   auto buffers = Napi::Array::New(env);
@@ -93,7 +98,8 @@ Napi::Value Add(const Napi::CallbackInfo& info) {
 
 Napi::Value Modify(const Napi::CallbackInfo& info) {
   Reactor* reactor = Of(info);
-  return Number(info, HasSlot(reactor, Uint(info, 1)) ? reactor->Modify(Uint(info, 1), Uint(info, 2)) : -EBADF);
+  return Number(info,
+                HasSlot(reactor, Uint(info, 1)) ? reactor->Modify(Uint(info, 1), Uint(info, 2)) : -EBADF);
 }
 
 Napi::Value Remove(const Napi::CallbackInfo& info) {

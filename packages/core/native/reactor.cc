@@ -48,13 +48,14 @@ int AddTo(int set, int fd, uint32_t events, uint64_t token) {
 Reactor::Reactor(Environment& environment, napi_env env, const ReactorOptions& options)
     : environment_(environment), env_(env), options_(options), id_(environment.NextId()) {}
 
-int64_t Reactor::Create(napi_env env, Napi::Function dispatch, Napi::Function rebuilt, const ReactorOptions& options,
-                        std::shared_ptr<Reactor>* created) {
+int64_t Reactor::Create(napi_env env, Napi::Function dispatch, Napi::Function rebuilt,
+                        const ReactorOptions& options, std::shared_ptr<Reactor>* created) {
   Environment& environment = Environment::Of(env);
   std::shared_ptr<Reactor> reactor(new Reactor(environment, env, options));
   const int opened = reactor->OpenSet(kNormal);
   if (opened < 0) return opened;
-  // One more drain may begin while a chunk has any room left, so a chunk can overshoot by one listener's accepts.
+  // One more drain may begin while a chunk has any room left, so a chunk can overshoot by one listener's
+  // accepts.
   const size_t records = sizeof(Record) * (1 + options.max_events + kAccepts);
   reactor->main_memory_ = std::make_shared<SharedMemory>(records);
   reactor->high_memory_ = std::make_shared<SharedMemory>(records);
@@ -72,7 +73,8 @@ int64_t Reactor::Create(napi_env env, Napi::Function dispatch, Napi::Function re
 }
 
 Reactor::~Reactor() {
-  // After Close() there is nothing left here. Without it, creation failed, or the environment went: it closed everything.
+  // After Close() there is nothing left here. Without it, creation failed, or the environment went: it closed
+  // everything.
   dispatch_.SuppressDestruct();
   rebuilt_.SuppressDestruct();
   resource_.SuppressDestruct();
@@ -85,8 +87,8 @@ int Reactor::OpenSet(uint8_t priority) {
   const int64_t fd = environment_.Own(Syscall([] { return epoll_create1(EPOLL_CLOEXEC); }));
   if (fd < 0) return static_cast<int>(fd);
   if (priority != kNormal) {
-    const int added =
-        AddTo(sets_[kNormal].fd, static_cast<int>(fd), EPOLLIN, Token(priority == kHigh ? kHighToken : kLowToken, 0));
+    const int added = AddTo(sets_[kNormal].fd, static_cast<int>(fd), EPOLLIN,
+                            Token(priority == kHigh ? kHighToken : kLowToken, 0));
     if (added < 0) {
       environment_.Close(static_cast<int>(fd));
       return added;
@@ -111,21 +113,25 @@ int Reactor::Add(uint32_t index, const Slot& wanted) {
   const int opened = OpenSet(wanted.priority);
   if (opened < 0) return opened;
   if (index >= slots_.size()) slots_.resize(index + 64);
-  if (static_cast<size_t>(wanted.fd) >= registrant_.size()) registrant_.resize(static_cast<size_t>(wanted.fd) + 64, -1);
+  if (static_cast<size_t>(wanted.fd) >= registrant_.size())
+    registrant_.resize(static_cast<size_t>(wanted.fd) + 64, -1);
   Slot& slot = slots_[index];
-  const uint64_t left_in = slot.left_in;  // its former owner may have left in the batch that is still being delivered
+  const uint64_t left_in =
+      slot.left_in;  // its former owner may have left in the batch that is still being delivered
   slot = wanted;
   slot.left_in = left_in;
   if (slot.interest != 0 || slot.drain == Drain::kNone) {
     const int added = Control(EPOLL_CTL_ADD, index);
     if (added < 0) return added;
     slot.in_set = slot.interest != 0;
-    // Somebody else's descriptor may be one that epoll refuses: better to hear of it now than with the first listener.
+    // Somebody else's descriptor may be one that epoll refuses: better to hear of it now than with the first
+    // listener.
     if (!slot.in_set) Control(EPOLL_CTL_DEL, index);
   }
   slot.used = true;
   int64_t& registrant = registrant_[static_cast<size_t>(wanted.fd)];
-  // Its former owner lost the number when somebody closed it behind our back; the kernel took it out of the set then.
+  // Its former owner lost the number when somebody closed it behind our back; the kernel took it out of the
+  // set then.
   if (registrant >= 0) slots_[static_cast<size_t>(registrant)].in_set = false;
   registrant = index;
   return 0;
@@ -137,7 +143,8 @@ int Reactor::Modify(uint32_t index, uint32_t interest) {
   if (registrant_[static_cast<size_t>(slot.fd)] != index) return interest == 0 ? 0 : -EBADF;
   if (interest == 0) {
     // Out of the set altogether: with an interest of 0 epoll still reports EPOLLHUP, without end.
-    if (slot.in_set) Control(EPOLL_CTL_DEL, index);  // EBADF, ENOENT: closed behind our back, which is gone as well
+    if (slot.in_set)
+      Control(EPOLL_CTL_DEL, index);  // EBADF, ENOENT: closed behind our back, which is gone as well
     slot.in_set = false;
     slot.left_in = batch_;
     return 0;
@@ -172,8 +179,9 @@ bool Reactor::Live(uint8_t priority, uint64_t token) {
   return false;
 }
 
-// A registration outlives its descriptor while a duplicate of it is open somewhere, and then no epoll_ctl can reach it. Such a
-// ghost would keep a level-triggered set ready for ever, so the set is made anew from what we know to be registered.
+// A registration outlives its descriptor while a duplicate of it is open somewhere, and then no epoll_ctl can
+// reach it. Such a ghost would keep a level-triggered set ready for ever, so the set is made anew from what
+// we know to be registered.
 void Reactor::Rebuild(uint8_t priority) {
   Set& set = sets_[priority];
   set.stale = false;
@@ -193,7 +201,8 @@ void Reactor::Rebuild(uint8_t priority) {
   CloseFd(fresh_fd);
   for (uint32_t index = 0; index < slots_.size(); index++) {
     Slot& slot = slots_[index];
-    if (slot.used && slot.in_set && slot.priority == priority) slot.in_set = Control(EPOLL_CTL_ADD, index) == 0;
+    if (slot.used && slot.in_set && slot.priority == priority)
+      slot.in_set = Control(EPOLL_CTL_ADD, index) == 0;
   }
   if (priority != kNormal) {
     AddTo(sets_[kNormal].fd, set.fd, EPOLLIN, Token(priority == kHigh ? kHighToken : kLowToken, 0));
@@ -218,7 +227,8 @@ int Reactor::Turn() {
   delivered_ = 0;
   RunHigh();
   if (!closed_) Run(kNormal, options_.max_events, main_);
-  if (!closed_ && sets_[kLow].fd >= 0) Run(kLow, std::min(options_.chunk_records, options_.max_events), main_);
+  if (!closed_ && sets_[kLow].fd >= 0)
+    Run(kLow, std::min(options_.chunk_records, options_.max_events), main_);
   for (const uint8_t priority : {kHigh, kNormal, kLow}) {
     if (!closed_ && sets_[priority].stale) Rebuild(priority);
   }
@@ -258,8 +268,8 @@ void Reactor::Run(uint8_t priority, uint32_t limit, Batch& batch) {
   }
 }
 
-// False when JavaScript is being ended (a worker was terminated). What the rest of the batch took is then in the
-// environment's books, and is closed with it.
+// False when JavaScript is being ended (a worker was terminated). What the rest of the batch took is then in
+// the environment's books, and is closed with it.
 bool Reactor::Deliver(Batch& batch, bool high) {
   delivered_ += static_cast<int>(batch.count);
   const auto count = static_cast<uint32_t>(batch.count);
@@ -274,19 +284,21 @@ bool Reactor::Deliver(Batch& batch, bool high) {
   return true;
 }
 
-// Through napi_make_callback, so that ticks and microtasks run when it returns and the async context is the reactor's.
+// Through napi_make_callback, so that ticks and microtasks run when it returns and the async context is the
+// reactor's.
 bool Reactor::Call(const Napi::FunctionReference& function, std::initializer_list<uint32_t> arguments) {
   std::array<napi_value, 3> values;
   size_t count = 0;
   for (const uint32_t argument : arguments) napi_create_uint32(env_, argument, &values[count++]);
   napi_value result = nullptr;
-  const napi_status status = napi_make_callback(env_, context_, resource_.Value(), function.Value(), count,
-                                                values.data(), &result);
+  const napi_status status =
+      napi_make_callback(env_, context_, resource_.Value(), function.Value(), count, values.data(), &result);
   if (status == napi_ok) return true;
   bool pending = false;
   napi_is_exception_pending(env_, &pending);
   if (pending) {
-    // The functions themselves never throw: a tick or a microtask did. It gets what Node gives every such error.
+    // The functions themselves never throw: a tick or a microtask did. It gets what Node gives every such
+    // error.
     napi_value error;
     if (napi_get_and_clear_last_exception(env_, &error) == napi_ok) napi_fatal_exception(env_, error);
   }
@@ -302,7 +314,8 @@ void Reactor::Send(const uint8_t* bytes, size_t size) {
   }
   const bool inside = mail.send_offset <= size && mail.send_length <= size - mail.send_offset;
   mail.send_result =
-      inside ? static_cast<int32_t>(SendNow(mail.send_fd, bytes + mail.send_offset, mail.send_length)) : -EINVAL;
+      inside ? static_cast<int32_t>(SendNow(mail.send_fd, bytes + mail.send_offset, mail.send_length))
+             : -EINVAL;
 }
 
 int Reactor::Wake() {
@@ -345,7 +358,8 @@ void Reactor::OnReadable(uv_poll_t* handle, int, int) {
   const auto keep = self->shared_from_this();
   const Napi::HandleScope scope(self->env_);
   int delivered = 0;
-  // While several sources are busy at a time, more will be ready by now; looking is cheaper than a round through libuv.
+  // While several sources are busy at a time, more will be ready by now; looking is cheaper than a round
+  // through libuv.
   for (int turn = 0; turn < kTurns; turn++) {
     const int now = self->Turn();
     delivered += now;
@@ -357,7 +371,8 @@ void Reactor::OnReadable(uv_poll_t* handle, int, int) {
   }
 }
 
-// Keeps looking for a slice of time, then lets libuv have its turn; an active idle handle keeps libuv from sleeping.
+// Keeps looking for a slice of time, then lets libuv have its turn; an active idle handle keeps libuv from
+// sleeping.
 void Reactor::OnSlice(uv_idle_t* handle) {
   auto* self = static_cast<Reactor*>(handle->data);
   if (self->closed_) return;

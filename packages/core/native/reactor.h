@@ -1,5 +1,5 @@
-// A reactor's native half: three epoll sets (one for each priority), the table of what is registered in them, and the turn
-// that drains what is ready and crosses into JavaScript once for each chunk.
+// A reactor's native half: three epoll sets (one for each priority), the table of what is registered in them,
+// and the turn that drains what is ready and crosses into JavaScript once for each chunk.
 #pragma once
 
 #include <napi.h>
@@ -34,8 +34,8 @@ struct SharedMemory {
 class Reactor : public std::enable_shared_from_this<Reactor> {
  public:
   // `dispatch(high, from, count)` delivers records; `rebuilt(priority)` hears that a set was made anew.
-  static int64_t Create(napi_env env, Napi::Function dispatch, Napi::Function rebuilt, const ReactorOptions& options,
-                        std::shared_ptr<Reactor>* created);
+  static int64_t Create(napi_env env, Napi::Function dispatch, Napi::Function rebuilt,
+                        const ReactorOptions& options, std::shared_ptr<Reactor>* created);
   ~Reactor();
 
   int Add(uint32_t index, const Slot& wanted);
@@ -46,7 +46,8 @@ class Reactor : public std::enable_shared_from_this<Reactor> {
 
   // Drains and delivers what is ready now; returns how many records that were.
   int Turn();
-  // Makes the reactor's descriptor readable, so that the next turn calls JavaScript even when nothing else is ready.
+  // Makes the reactor's descriptor readable, so that the next turn calls JavaScript even when nothing else is
+  // ready.
   int Wake();
 
   // Sends what the main batch's header names: a part of `bytes`, or of a slab when `bytes` is empty.
@@ -61,7 +62,9 @@ class Reactor : public std::enable_shared_from_this<Reactor> {
   int fd() const { return sets_[kNormal].fd; }
   uint64_t id() const { return id_; }
   // [records, slab] of the main batches and of the high ones.
-  std::array<std::shared_ptr<SharedMemory>, 4> Memory() const { return {main_memory_, main_slab_, high_memory_, high_slab_}; }
+  std::array<std::shared_ptr<SharedMemory>, 4> Memory() const {
+    return {main_memory_, main_slab_, high_memory_, high_slab_};
+  }
 
  private:
   enum Priority : uint8_t { kHigh = 0, kNormal = 1, kLow = 2 };

@@ -31,8 +31,10 @@ struct BatchHeader {
 };
 
 static_assert(sizeof(Record) == 40 && sizeof(BatchHeader) == sizeof(Record));
-static_assert(offsetof(Record, slot) == 0 && offsetof(Record, generation) == 4 && offsetof(Record, revents) == 8);
-static_assert(offsetof(Record, result) == 12 && offsetof(Record, offset) == 16 && offsetof(Record, length) == 20);
+static_assert(offsetof(Record, slot) == 0 && offsetof(Record, generation) == 4 &&
+              offsetof(Record, revents) == 8);
+static_assert(offsetof(Record, result) == 12 && offsetof(Record, offset) == 16 &&
+              offsetof(Record, length) == 20);
 static_assert(offsetof(Record, value) == 24 && offsetof(Record, time) == 32);
 static_assert(offsetof(BatchHeader, returned) == 0 && offsetof(BatchHeader, reached) == 8);
 static_assert(offsetof(BatchHeader, send_fd) == 12 && offsetof(BatchHeader, send_slab) == 28);

@@ -1,4 +1,5 @@
-// Sockets: making, binding, connecting. Receiving and accepting are drains (drain.cc); sending is the reactor's.
+// Sockets: making, binding, connecting. Receiving and accepting are drains (drain.cc); sending is the
+// reactor's.
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -20,7 +21,8 @@ struct UnixAddress {
   socklen_t size = 0;
 };
 
-// The path comes as bytes, checked in TypeScript to fit; longer ones would be cut here and so are refused again.
+// The path comes as bytes, checked in TypeScript to fit; longer ones would be cut here and so are refused
+// again.
 bool AddressOf(const Napi::CallbackInfo& info, size_t index, UnixAddress* address) {
   const Bytes path = BytesOf(info.Env(), info[index]);
   if (path.data == nullptr || path.size == 0 || path.size >= sizeof address->address.sun_path) return false;
@@ -31,22 +33,25 @@ bool AddressOf(const Napi::CallbackInfo& info, size_t index, UnixAddress* addres
 }
 
 Napi::Value Create(const Napi::CallbackInfo& info) {
-  return Number(info, Environment::Of(info.Env()).Own(
-                          Syscall([] { return socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); })));
+  return Number(info, Environment::Of(info.Env()).Own(Syscall([] {
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  })));
 }
 
 Napi::Value Bind(const Napi::CallbackInfo& info) {
   UnixAddress target;
   if (!AddressOf(info, 1, &target)) return Number(info, -ENAMETOOLONG);
   const int fd = Int(info, 0);
-  return Number(info, Syscall([&] { return bind(fd, reinterpret_cast<sockaddr*>(&target.address), target.size); }));
+  return Number(info,
+                Syscall([&] { return bind(fd, reinterpret_cast<sockaddr*>(&target.address), target.size); }));
 }
 
 Napi::Value Connect(const Napi::CallbackInfo& info) {
   UnixAddress target;
   if (!AddressOf(info, 1, &target)) return Number(info, -ENAMETOOLONG);
   const int fd = Int(info, 0);
-  return Number(info, Syscall([&] { return connect(fd, reinterpret_cast<sockaddr*>(&target.address), target.size); }));
+  return Number(
+      info, Syscall([&] { return connect(fd, reinterpret_cast<sockaddr*>(&target.address), target.size); }));
 }
 
 Napi::Value Listen(const Napi::CallbackInfo& info) {

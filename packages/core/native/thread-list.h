@@ -33,7 +33,8 @@ class ThreadList {
   int List(std::vector<ThreadState>* states);
   int64_t ReadFile(pid_t tid, const char* name);
 
-  alignas(8) char buffer_[64 * 1024];  // some 2,000 directory entries, or a status file with some 6,000 groups
+  // Room for some 2,000 directory entries, or for a status file with some 6,000 groups.
+  alignas(8) char buffer_[64 * 1024];
 };
 
 }  // namespace fdr

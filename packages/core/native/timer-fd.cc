@@ -12,8 +12,9 @@ namespace {
 
 Napi::Value Create(const Napi::CallbackInfo& info) {
   const int clock = Int(info, 0);
-  return Number(info, Environment::Of(info.Env()).Own(
-                          Syscall([&] { return timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK); })));
+  return Number(info, Environment::Of(info.Env()).Own(Syscall([&] {
+    return timerfd_create(clock, TFD_CLOEXEC | TFD_NONBLOCK);
+  })));
 }
 
 // setTimerFd(fd, flags, first: bigint ns, interval: bigint ns) → 0 | -errno
@@ -36,7 +37,9 @@ Napi::Value GetTime(const Napi::CallbackInfo& info) {
 }
 
 // clockNow(clock) → bigint ns
-Napi::Value Now(const Napi::CallbackInfo& info) { return Napi::BigInt::New(info.Env(), ClockNow(Int(info, 0))); }
+Napi::Value Now(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), ClockNow(Int(info, 0)));
+}
 
 }  // namespace
 

@@ -34,6 +34,7 @@ function describe(errno: number): [code: string, message: string] {
  * @see errno(3)
  */
 export class SystemError extends Error {
+  /** Its kind, as a stack trace begins. */
   override readonly name = 'SystemError'
   /** The kernel's name of the error, such as `'EADDRINUSE'`. */
   readonly code: string
@@ -69,6 +70,7 @@ export type ReactorErrorCode =
 
 /** What was asked at the wrong time or in the wrong place; `code` says which. */
 export class ReactorError extends Error {
+  /** Its kind, as a stack trace begins. */
   override readonly name = 'ReactorError'
   /** The kind of the mistake. */
   readonly code: ReactorErrorCode

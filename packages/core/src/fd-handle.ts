@@ -91,6 +91,7 @@ export class FdHandle implements Disposable {
     if (fd >= 0 && this.#forget()) native().closeFd(fd)
   }
 
+  /** `close()`, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }

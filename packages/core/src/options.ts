@@ -4,7 +4,11 @@
 import { inspect } from 'node:util'
 import leven from 'leven'
 
-type Check = (value: unknown, name: string) => void
+/** Throws unless `value` will do; `name` is what the error calls it. */
+export type Check = (value: unknown, name: string) => void
+
+/** The check of each option by its name. */
+export type OptionChecks = Readonly<Record<string, Check>>
 
 function typeError(name: string, wanted: string, value: unknown): TypeError {
   const error = new TypeError(`${name} must be ${wanted}, not ${inspect(value, { depth: 0 })}`)
@@ -67,7 +71,7 @@ export function anyOf(...checks: readonly Check[]): Check {
  * Refuses what is no options object, names that are not in `checks` (with the nearest known one), and values that fail
  * their check. `undefined` stands for an option that was not given.
  */
-export function checkOptions(what: string, options: unknown, checks: Readonly<Record<string, Check>>): void {
+export function checkOptions(what: string, options: unknown, checks: OptionChecks): void {
   if (typeof options !== 'object' || options === null)
     throw typeError(`${what} options`, 'an object', options)
   for (const [name, value] of Object.entries(options)) {

@@ -297,6 +297,7 @@ export class Reactor implements Disposable {
     this.#settleRun()
   }
 
+  /** `close()`, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }

@@ -47,10 +47,15 @@ export class Token {
 
   /** Only the reactor makes these. */
   constructor(
+    /** Who registered it. */
     readonly owner: Registrant,
+    /** Its place in the table. */
     readonly slot: number,
+    /** The how-manieth use of the slot. */
     readonly generation: number,
+    /** The descriptor. */
     readonly fd: number,
+    /** Which records are delivered first. */
     readonly priority: Priority,
     /** What it is watched for now. */
     public interest: number,

@@ -8,7 +8,7 @@ import { EventEmitter } from 'eventemitter3'
 import type { BatchRecord } from './batch.js'
 import { closedError, SystemError } from './errors.js'
 import { FdHandle } from './fd-handle.js'
-import { abortSignal, boolean, integer, oneOf, string } from './options.js'
+import { abortSignal, boolean, integer, oneOf, string, type OptionChecks } from './options.js'
 import type { Reactor } from './reactor.js'
 import type { Registrant, Token } from './registry.js'
 import type { Drain, Priority } from './sys/constants.js'
@@ -43,7 +43,7 @@ export interface SourceOptions {
 }
 
 /** The checks of {@link SourceOptions}, for sources to add their own to. */
-export const sourceOptionChecks = {
+export const sourceOptionChecks: OptionChecks = {
   priority: oneOf('high', 'normal', 'low'),
   ref: boolean,
   signal: abortSignal,
@@ -76,6 +76,7 @@ interface UntypedEmitter {
   removeListener(event: string, listener?: object, context?: unknown, once?: boolean): this
   removeAllListeners(event?: string): this
   emit(event: string, ...args: unknown[]): boolean
+  /** How many listeners an event has. */
   listenerCount(event: string): number
 }
 const Emitter: new () => UntypedEmitter = EventEmitter
@@ -204,19 +205,23 @@ export abstract class Source<Events extends EventMap<Events>>
     super.emit('close')
   }
 
+  /** `close()`, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }
 
+  /** Calls `listener` for each `event`. The first one that wants what is drained starts the watching. */
   override on<Name extends EventName<Events>>(event: Name, listener: (...args: Events[Name]) => void): this {
     super.on(event, listener)
     return this.#listenersChanged()
   }
 
+  /** The same as `on`. */
   addListener<Name extends EventName<Events>>(event: Name, listener: (...args: Events[Name]) => void): this {
     return this.on(event, listener)
   }
 
+  /** Calls `listener` for the next `event` only. */
   override once<Name extends EventName<Events>>(
     event: Name,
     listener: (...args: Events[Name]) => void,
@@ -225,10 +230,12 @@ export abstract class Source<Events extends EventMap<Events>>
     return this.#listenersChanged()
   }
 
+  /** The same as `removeListener`. */
   off<Name extends EventName<Events>>(event: Name, listener?: (...args: Events[Name]) => void): this {
     return this.removeListener(event, listener)
   }
 
+  /** Takes a listener away, or all of an event. Without any that wants what is drained the watching ends. */
   override removeListener<Name extends EventName<Events>>(
     event: Name,
     listener?: (...args: Events[Name]) => void,
@@ -239,6 +246,7 @@ export abstract class Source<Events extends EventMap<Events>>
     return this.#listenersChanged()
   }
 
+  /** Takes all listeners away, of one event or of all. */
   override removeAllListeners(event?: EventName<Events>): this {
     super.removeAllListeners(event)
     return this.#listenersChanged()
@@ -338,6 +346,19 @@ export abstract class Source<Events extends EventMap<Events>>
   /** Emits what was kept while it was not flowing, as long as it flows. */
   protected emitKept(): void {}
 
+  /** For sources to which it matters what exactly is listened to. */
+  protected listenersChanged(): void {}
+
+  /** Its descriptor is of no more use: tells, and closes, since it would be reported again without end. */
+  protected fail(error: Error): void {
+    try {
+      if (this.listenerCount('error') === 0) throw error
+      super.emit('error', error)
+    } finally {
+      this.close()
+    }
+  }
+
   /** Events that an iterator had buffered when its loop was left: what they carry must not be lost. */
   protected takeBack(_name: string, _events: readonly unknown[][]): void {}
 
@@ -405,6 +426,7 @@ export abstract class Source<Events extends EventMap<Events>>
     this.#consumed = consumed
     if (consumed && (changed || this.keepsSomething)) this.#wake()
     else if (changed) this.update()
+    this.listenersChanged()
     return this
   }
 

@@ -26,17 +26,16 @@ const reactor = new Reactor({ wakeup: 'manual' })
 describe('another holder of a description clears O_NONBLOCK', () => {
   test('two readers of one eventfd, both reported ready: the slower one does not block', async () => {
     const result = await runForJson(`${CHILD}
-      const bell = new EventFd(reactor)
       const counts = []
-      class Second extends Source {
-        constructor() { super(reactor, FdHandle.adopt(bell.fd).duplicate(), { drain: Drain.Counter, interest: Interest.In }) }
+      class Reader extends Source {
+        constructor(handle) { super(reactor, handle, { drain: Drain.Counter, interest: Interest.In }) }
         get consumerEvents() { return ['count'] }
         onRecord(record) { counts.push(Number(record.value)) }
       }
-      new Second().on('count', () => {})
-      bell.on('event', (count) => counts.push(Number(count)))
-      becomeBlocking(bell.fd)
-      bell.write(5n)
+      const handle = new EventFd(reactor).detach()
+      becomeBlocking(handle.fd)
+      for (const each of [handle, handle.duplicate()]) new Reader(each).on('count', () => {})
+      EventFd.write(handle.fd, 5n)
       reactor.dispatch()
       reactor.dispatch()
       console.log(JSON.stringify(counts))

@@ -26,7 +26,7 @@ describe('order', () => {
 
 describe('high waits for at most one chunk', () => {
   test('of chunkRecords records', () => {
-    const reactor = openManual({ chunkRecords: 5 })
+    const reactor = openManual({ chunkRecords: 5, chunkMicros: 1_000_000 })
     const order: string[] = []
     const urgent = new EventFd(reactor, { priority: 'high' }).on('event', () => order.push('high'))
     for (let i = 0; i < 23; i++) {
@@ -78,7 +78,7 @@ describe('high waits for at most one chunk', () => {
   })
 
   test('a batch of low events is chunked the same way', () => {
-    const reactor = openManual({ chunkRecords: 4 })
+    const reactor = openManual({ chunkRecords: 4, chunkMicros: 1_000_000 })
     const order: string[] = []
     const urgent = new EventFd(reactor, { priority: 'high' }).on('event', () => order.push('high'))
     for (let i = 0; i < 20; i++) {

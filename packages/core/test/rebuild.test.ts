@@ -111,15 +111,23 @@ describe('ghosts', () => {
     expect(reactor.stats().rebuilds).toBe(0)
   })
 
-  test('closing between batches is no ghost either, also by a high handler in the middle of a chunked batch', () => {
-    const reactor = openManual({ chunkRecords: 1 })
-    const victims = Array.from({ length: 5 }, () => new Counter(reactor).on('count', () => undefined).write())
-    new Counter(reactor, undefined, { priority: 'high' })
-      .on('count', () => {
-        for (const victim of victims) victim.close()
-      })
-      .write()
+  test('nor is one that is closed, paused or replaced between the chunks of the batch that reported it', () => {
+    const reactor = openManual({ chunkRecords: 1, chunkMicros: 1_000_000 })
+    new Counter(reactor, undefined, { priority: 'high' }).on('count', () => undefined) // so that chunks are made
+    const heard: string[] = []
+    const first = new Counter(reactor).on('count', () => heard.push('first'))
+    const closed = new Counter(reactor).on('count', () => heard.push('closed'))
+    const paused = new Counter(reactor).on('count', () => heard.push('paused'))
+    const replaced = new Counter(reactor).on('count', () => heard.push('replaced'))
+    first.on('count', () => {
+      closed.close()
+      paused.pause()
+      replaced.close()
+    })
+    // Between the chunks, where the slots of those that are gone are free again.
+    first.on('count', () => reactor.defer(() => new Counter(reactor).on('count', () => undefined)))
+    for (const counter of [first, closed, paused, replaced]) counter.write()
     settle(reactor)
-    expect(reactor.stats().rebuilds).toBe(0)
+    expect([heard, reactor.stats().rebuilds]).toEqual([['first'], 0])
   })
 })

@@ -225,9 +225,11 @@ describe('a descriptor that is closed behind our back', () => {
   test('pausing it or taking its listeners away is not an error, and does not touch the new owner', () => {
     const reactor = openManual()
     const old = new Counter(reactor).on('count', () => undefined)
-    closeSync(old.fd)
+    const number = old.fd
+    closeSync(number)
     const fresh = new Counter(reactor).on('count', () => undefined)
-    expect(fresh.fd).toBe(old.fd)
+    expect(fresh.fd).toBe(number)
+    expect(() => old.fd).toThrow(expect.objectContaining({ code: 'EBADF' }))
     old.pause().removeAllListeners()
     expect(watchedBy(reactor.fd)).toContain(fresh.fd)
     expect(() => old.resume().on('count', () => undefined)).toThrow(
@@ -264,10 +266,11 @@ describe('a descriptor that is closed behind our back', () => {
   test('in two reactors: the late removal in one leaves the other alone', () => {
     const [one, two] = [openManual(), openManual()]
     const old = new Counter(one).on('count', () => undefined)
-    closeSync(old.fd)
+    const number = old.fd
+    closeSync(number)
     const counts: bigint[] = []
     const fresh = new Counter(two).on('count', (value) => counts.push(value))
-    expect(fresh.fd).toBe(old.fd)
+    expect(fresh.fd).toBe(number)
     old.close()
     fresh.write(8n)
     settle(two)

@@ -44,11 +44,8 @@ describe('moving the slab away under a borrowed view', () => {
       setTimeout(() => { console.log('stalled', moved, rounds); process.exit(1) }, 5000)`,
       { execArgv: ['--expose-gc'] },
     )
-    expect({ code, signal, stdout: stdout.trim(), stderr }).toEqual({
-      code: 0,
-      stderr: '',
-      signal: null,
-      stdout: expect.stringMatching(/^(refused|moved) 50$/) as string,
-    })
+    expect(signal).toBeNull()
+    if (code === 0) expect(stdout.trim()).toMatch(/^(refused|moved) 50$/)
+    else expect(stderr).toMatch(/detached ArrayBuffer[^]*source: 'UnixStream/) // told, not ignored (transfer() of Node 22)
   })
 })

@@ -6,9 +6,9 @@
  * paused, threw or listened late misses nothing, and order is kept.
  */
 import process from 'node:process'
-import { Drain, Interest, Source, sourceOptionChecks } from '@fd-reactor/core'
-import type { BatchRecord, EventName, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
-import { boolean, check, checkOptions } from '@fd-reactor/core/sys'
+import { Drain, Interest, Source, sourceOptionChecks, SystemError } from '@fd-reactor/core'
+import type { BatchRecord, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
+import { boolean, checkOptions } from '@fd-reactor/core/sys'
 import { SignalHub, type Subscription } from './signal-hub.js'
 import type { SignalInfo } from './signal-info.js'
 import { parseSignals, type SignalName } from './signal-names.js'
@@ -37,10 +37,6 @@ interface Inbox<Name extends SignalName> {
   readonly name: Name
   readonly waiting: SignalInfo<Name>[]
 }
-
-type Listener<Name extends SignalName, Event extends EventName<SignalFdEvents<Name>>> = (
-  ...args: SignalFdEvents<Name>[Event]
-) => void
 
 function isNamed<Name extends SignalName>(info: SignalInfo, name: Name): info is SignalInfo<Name> {
   return info.signal === name
@@ -103,35 +99,6 @@ export class SignalFd<Name extends SignalName = SignalName> extends Source<Signa
     return Array.from(this.#inboxes.values(), ({ name }) => name)
   }
 
-  // The base looks at whether anybody listens at all; here it matters to which signal.
-
-  override on<Event extends EventName<SignalFdEvents<Name>>>(
-    event: Event,
-    listener: Listener<Name, Event>,
-  ): this {
-    return super.on(event, listener).#listenersChanged()
-  }
-
-  override once<Event extends EventName<SignalFdEvents<Name>>>(
-    event: Event,
-    listener: Listener<Name, Event>,
-  ): this {
-    return super.once(event, listener).#listenersChanged()
-  }
-
-  override removeListener<Event extends EventName<SignalFdEvents<Name>>>(
-    event: Event,
-    listener?: Listener<Name, Event>,
-    context?: unknown,
-    once?: boolean,
-  ): this {
-    return super.removeListener(event, listener, context, once).#listenersChanged()
-  }
-
-  override removeAllListeners(event?: EventName<SignalFdEvents<Name>>): this {
-    return super.removeAllListeners(event).#listenersChanged()
-  }
-
   protected get consumerEvents(): readonly string[] {
     return ['signal', ...this.signals]
   }
@@ -141,7 +108,7 @@ export class SignalFd<Name extends SignalName = SignalName> extends Source<Signa
   }
 
   onRecord(record: BatchRecord): void {
-    check(record.result, 'read', { path: this.label })
+    if (record.result < 0) return this.fail(new SystemError(record.result, 'read', { path: this.label }))
     this.#subscription.fanOut(record)
   }
 
@@ -174,10 +141,9 @@ export class SignalFd<Name extends SignalName = SignalName> extends Source<Signa
     for await (const [info] of this.events('signal')) yield info
   }
 
-  #listenersChanged(): this {
+  /** The base looks at whether anybody listens at all; here it matters to which signal. */
+  protected override listenersChanged(): void {
     this.#subscription.changed()
-    if (this.keepsSomething && this.flowing) this.#schedule()
-    return this
   }
 
   #wants(signo: number): boolean {

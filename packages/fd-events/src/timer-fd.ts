@@ -6,7 +6,7 @@
  */
 import { Drain, FdHandle, Interest, Source, SystemError } from '@fd-reactor/core'
 import type { BatchRecord, Reactor, SourceEvents, SourceStats } from '@fd-reactor/core'
-import { check, Clock, timerfd, TimerFlag } from '@fd-reactor/core/sys'
+import { Clock, timerfd, TimerFlag } from '@fd-reactor/core/sys'
 import {
   checkInstant,
   duration,
@@ -244,7 +244,7 @@ export class TimerFd extends Source<TimerFdEvents> {
   override onSettle(record: BatchRecord): void {
     if (!this.#live) return
     if (record.result === ECANCELED) return this.#onClockStep()
-    check(record.result, 'read', { path: this.label })
+    if (record.result < 0) return this.fail(new SystemError(record.result, 'read', { path: this.label }))
     // Read before the last arming: it counts what that arming has replaced.
     if (record.time >= this.#armedNs) this.#count(Number(record.value))
   }

@@ -248,7 +248,7 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
   #backOff(result: number): void {
     const hint = EXHAUSTED.has(result) ? 'Connections wait in the backlog until it is tried again' : undefined
     const error = new SystemError(result, 'accept4', { path: this.path, hint })
-    if (!EXHAUSTED.has(result)) throw error
+    if (!EXHAUSTED.has(result)) return this.fail(error)
     const first = this.#backoffNs === 0
     this.#backoffNs = first ? FIRST_BACKOFF_NS : Math.min(this.#backoffNs * 2, LAST_BACKOFF_NS)
     this.#backingOff = true

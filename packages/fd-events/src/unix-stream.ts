@@ -353,7 +353,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
       // The peer has closed both directions: what waits can reach nobody.
       if (gone && this.#endTold) this.destroy()
     } else if (result !== EAGAIN) {
-      this.#fail(this.#broken ?? new SystemError(result, 'recv', { path: this.label }))
+      this.fail(this.#broken ?? new SystemError(result, 'recv', { path: this.label }))
     }
   }
 
@@ -377,7 +377,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     this.#endTold = true
     this.fire('end')
     if (this.closed) return
-    if (this.#broken !== undefined) return this.#fail(this.#broken)
+    if (this.#broken !== undefined) return this.fail(this.#broken)
     if (!this.#allowHalfOpen) this.end()
     if (this.#writeShut) this.destroy()
   }
@@ -448,20 +448,10 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
 
   /** Writing failed. If reading goes on, what the peer said before it went comes first, and the error at the end of that. */
   #break(error: SystemError): void {
-    if (!this.flowing || this.#readEnded) return this.#fail(error)
+    if (!this.flowing || this.#readEnded) return this.fail(error)
     this.#broken = error
     this.#needsDrain = false
     this.#queue.clear()
-  }
-
-  #fail(error: SystemError): void {
-    try {
-      // Typed by the base's event map, which the type parameter keeps the compiler from seeing.
-      if (this.listenerCount('error') === 0) throw error
-      this.fire('error', error)
-    } finally {
-      this.destroy()
-    }
   }
 
   #watchIdle(idleNs: number): void {

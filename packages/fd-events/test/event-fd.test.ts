@@ -90,7 +90,9 @@ test('another process writes through the descriptor that it inherited', async ()
     const value = Buffer.alloc(8)
     value.writeBigUInt64LE(77n)
     require('node:fs').writeSync(3, value)`
-  const { status } = spawnSync(process.execPath, ['-e', script], { stdio: ['ignore', 'inherit', 'inherit', bell.fd] })
+  const { status } = spawnSync(process.execPath, ['-e', script], {
+    stdio: ['ignore', 'inherit', 'inherit', bell.fd],
+  })
   expect(status).toBe(0)
   expect(await within(once(bell, 'event'))).toEqual([77n])
 })
@@ -129,45 +131,51 @@ test('a listener that goes away leaves the counter to the next one', () => {
   expect(take(bell.fd)).toBe(5n)
 })
 
-test.each([false, true])('a count that was drained before its source was paused comes at resume (semaphore: %s)', (semaphore) => {
-  const reactor = openManual()
-  const bells = [new EventFd(reactor, { semaphore }), new EventFd(reactor, { semaphore })]
-  const told: bigint[] = []
-  // Both are in one batch; whichever comes first pauses the other.
-  for (const [index, bell] of bells.entries()) {
-    bell.on('event', (count) => {
-      told.push(count)
-      bells[1 - index]?.pause()
-    })
-    bell.write(1n)
-  }
-  settle(reactor)
-  expect(told).toEqual([1n])
-  for (const bell of bells) bell.resume()
-  settle(reactor)
-  expect(told).toEqual([1n, 1n])
-})
+test.each([false, true])(
+  'a count that was drained before its source was paused comes at resume (semaphore: %s)',
+  (semaphore) => {
+    const reactor = openManual()
+    const bells = [new EventFd(reactor, { semaphore }), new EventFd(reactor, { semaphore })]
+    const told: bigint[] = []
+    // Both are in one batch; whichever comes first pauses the other.
+    for (const [index, bell] of bells.entries()) {
+      bell.on('event', (count) => {
+        told.push(count)
+        bells[1 - index]?.pause()
+      })
+      bell.write(1n)
+    }
+    settle(reactor)
+    expect(told).toEqual([1n])
+    for (const bell of bells) bell.resume()
+    settle(reactor)
+    expect(told).toEqual([1n, 1n])
+  },
+)
 
-test.each([false, true])('detach() in the middle of a batch puts back what was drained (semaphore: %s)', (semaphore) => {
-  const reactor = openManual()
-  const bells = [new EventFd(reactor, { semaphore }), new EventFd(reactor, { semaphore })]
-  let told = 0n
-  const left: bigint[] = []
-  for (const [index, bell] of bells.entries()) {
-    bell.on('event', (count) => {
-      told += count
-      const other = bells[1 - index]
-      if (other === undefined || other.closed) return
-      using handle = other.detach()
-      for (let one = take(handle.fd); one > 0n; one = take(handle.fd)) left.push(one)
-    })
-    bell.write(3n)
-  }
-  settle(reactor)
-  expect(told).toBe(3n)
-  expect(left).toEqual(semaphore ? [1n, 1n, 1n] : [3n])
-  expect(bells.filter((bell) => bell.closed)).toHaveLength(1)
-})
+test.each([false, true])(
+  'detach() in the middle of a batch puts back what was drained (semaphore: %s)',
+  (semaphore) => {
+    const reactor = openManual()
+    const bells = [new EventFd(reactor, { semaphore }), new EventFd(reactor, { semaphore })]
+    let told = 0n
+    const left: bigint[] = []
+    for (const [index, bell] of bells.entries()) {
+      bell.on('event', (count) => {
+        told += count
+        const other = bells[1 - index]
+        if (other === undefined || other.closed) return
+        using handle = other.detach()
+        for (let one = take(handle.fd); one > 0n; one = take(handle.fd)) left.push(one)
+      })
+      bell.write(3n)
+    }
+    settle(reactor)
+    expect(told).toBe(3n)
+    expect(left).toEqual(semaphore ? [1n, 1n, 1n] : [3n])
+    expect(bells.filter((bell) => bell.closed)).toHaveLength(1)
+  },
+)
 
 test('detach() hands over the descriptor open, and the source is closed', () => {
   const reactor = openManual()
@@ -231,7 +239,12 @@ test('errors say what was wrong', () => {
   expect(() => new EventFd(reactor, { initial: MAX + 1n })).toThrow(RangeError)
   // @ts-expect-error a misspelt option
   expect(() => new EventFd(reactor, { semafore: true })).toThrow("did you mean 'semaphore'")
-  expect(thrownBy(() => EventFd.write(99_999))).toMatchObject({ name: 'SystemError', code: 'EBADF', errno: -9, syscall: 'write' })
+  expect(thrownBy(() => EventFd.write(99_999))).toMatchObject({
+    name: 'SystemError',
+    code: 'EBADF',
+    errno: -9,
+    syscall: 'write',
+  })
   bell.close()
   bell.close()
   expect(thrownBy(() => bell.write())).toMatchObject({ code: 'ERR_CLOSED' })

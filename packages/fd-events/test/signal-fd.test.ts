@@ -2,12 +2,10 @@
  * Plays every scenario of fixtures/signal-*.mjs in a process of its own, on the built packages.
  */
 import { Reactor } from '@fd-reactor/core'
+import { SignalFd, type SignalFdEvents, type SignalInfo, type SignalName } from '@fd-reactor/fd-events'
 import { describe, expect, expectTypeOf, test } from 'vitest'
 import { runForJson, runScript } from '../../core/test/support/child.js'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
-import { SignalFd, type SignalFdEvents } from '../src/signal-fd.js'
-import type { SignalInfo } from '../src/signal-info.js'
-import type { SignalName } from '../src/signal-names.js'
 
 assertNoLeakedFds()
 

@@ -81,7 +81,9 @@ test('a full backlog is ERR_TIMEOUT after the timeout, not much later', async ()
   rawClient(listener.path)
   const before = countFds()
   const start = performance.now()
-  const error = await UnixStream.connect(reactor, listener.path, { timeout: ms(40) }).catch((reason: unknown) => reason)
+  const error = await UnixStream.connect(reactor, listener.path, { timeout: ms(40) }).catch(
+    (reason: unknown) => reason,
+  )
   const took = performance.now() - start
   expect(error).toMatchObject({ name: 'ReactorError', code: 'ERR_TIMEOUT' })
   expect(String(error)).toContain(listener.path)
@@ -139,7 +141,9 @@ test('options that do not exist or are out of range are refused', async () => {
   const reactor = openManual()
   await expect(UnixStream.connect(reactor, '/tmp/s', { timeout: 0 })).rejects.toThrow(RangeError)
   // @ts-expect-error a misspelt option
-  await expect(UnixStream.connect(reactor, '/tmp/s', { timeOut: 1 })).rejects.toThrow("did you mean 'timeout'")
+  await expect(UnixStream.connect(reactor, '/tmp/s', { timeOut: 1 })).rejects.toThrow(
+    "did you mean 'timeout'",
+  )
   // @ts-expect-error a listener's option
   await expect(UnixStream.connect(reactor, '/tmp/s', { backlog: 1 })).rejects.toThrow('backlog')
   await expect(UnixStream.connect(reactor, '/tmp/s', { highWaterMark: -1 })).rejects.toThrow(RangeError)
@@ -166,7 +170,11 @@ test('a listener of Node’s own is a listener like any other', () => {
     server.close()`
   const cwd = new URL('..', import.meta.url)
   const args = ['--input-type=module', '-e', script, '--', socketPath()]
-  const { stdout, stderr, status } = spawnSync(process.execPath, args, { cwd, encoding: 'utf8', timeout: 10_000 })
+  const { stdout, stderr, status } = spawnSync(process.execPath, args, {
+    cwd,
+    encoding: 'utf8',
+    timeout: 10_000,
+  })
   expect({ stdout, stderr, status }).toEqual({ stdout: 'there and back\n', stderr: '', status: 0 })
 })
 

@@ -1,6 +1,15 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once as onceEvent } from 'node:events'
-import { chmodSync, existsSync, lstatSync, mkdirSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
@@ -34,15 +43,18 @@ function needsRoot({ skip }: TestContext): void {
 }
 
 describe("the socket's file", () => {
-  test.each([0o600, 0o660, 0o666, 0o777, 0o700, 0o000])('has exactly the mode %o, whatever the umask', (mode) => {
-    const reactor = openManual()
-    for (const mask of [0o000, 0o022, 0o077, 0o777]) {
-      process.umask(mask)
-      const listener = UnixListener.listen(reactor, socketPath(), { mode })
-      expect(modeOf(listener.path)).toBe(mode)
-      listener.close()
-    }
-  })
+  test.each([0o600, 0o660, 0o666, 0o777, 0o700, 0o000])(
+    'has exactly the mode %o, whatever the umask',
+    (mode) => {
+      const reactor = openManual()
+      for (const mask of [0o000, 0o022, 0o077, 0o777]) {
+        process.umask(mask)
+        const listener = UnixListener.listen(reactor, socketPath(), { mode })
+        expect(modeOf(listener.path)).toBe(mode)
+        listener.close()
+      }
+    },
+  )
 
   test('without a mode has what the umask leaves', () => {
     process.umask(0o027)
@@ -82,7 +94,10 @@ describe("the socket's file", () => {
   test('belongs to the owner that was asked for, and keeps its mode', (context) => {
     needsRoot(context)
     const reactor = openManual()
-    const { path } = UnixListener.listen(reactor, socketPath(), { mode: 0o4660, owner: { uid: NOBODY, gid: 12_345 } })
+    const { path } = UnixListener.listen(reactor, socketPath(), {
+      mode: 0o4660,
+      owner: { uid: NOBODY, gid: 12_345 },
+    })
     expect(lstatSync(path)).toMatchObject({ uid: NOBODY, gid: 12_345 })
     expect(modeOf(path)).toBe(0o4660)
     const other = UnixListener.listen(reactor, socketPath(), { owner: { gid: 12_345 } })
@@ -97,7 +112,12 @@ describe("the socket's file", () => {
     const script = `require('node:net').connect(process.argv[1])
       .on('connect', () => process.exit(0)).on('error', (error) => { console.log(error.code); process.exit(1) })`
     const connectAsNobody = () =>
-      spawnSync(process.execPath, ['-e', script, path], { uid: NOBODY, gid: NOBODY, encoding: 'utf8', cwd: '/' })
+      spawnSync(process.execPath, ['-e', script, path], {
+        uid: NOBODY,
+        gid: NOBODY,
+        encoding: 'utf8',
+        cwd: '/',
+      })
     UnixListener.listen(reactor, path, { mode: 0o600 })
     expect(connectAsNobody().stdout).toBe('EACCES\n')
     chmodSync(path, 0o602)
@@ -192,24 +212,27 @@ describe('a path that is taken', () => {
     expect(existsSync(path)).toBe(true)
   })
 
-  test.each([true, false])('by a live listener is EADDRINUSE, and the listener goes on (unlinkStale: %s)', async (unlinkStale) => {
-    const before = countFds()
-    const reactor = openReactor()
-    const first = UnixListener.listen(reactor, socketPath())
-    const error = thrownBy(() => UnixListener.listen(reactor, first.path, { unlinkStale }))
-    expect(error).toMatchObject({ name: 'SystemError', code: 'EADDRINUSE', errno: -98, path: first.path })
-    expect(String(error)).toContain(first.path)
-    let connections = 0
-    first.on('connection', (stream) => {
-      connections++
-      stream.close()
-    })
-    rawClient(first.path)
-    await until(() => first.stats.events >= (unlinkStale ? 2 : 1)) // looking whether it lives is a connection as well
-    expect(connections).toBeGreaterThan(0)
-    reactor.close()
-    await until(() => countFds().eventpoll === before.eventpoll)
-  })
+  test.each([true, false])(
+    'by a live listener is EADDRINUSE, and the listener goes on (unlinkStale: %s)',
+    async (unlinkStale) => {
+      const before = countFds()
+      const reactor = openReactor()
+      const first = UnixListener.listen(reactor, socketPath())
+      const error = thrownBy(() => UnixListener.listen(reactor, first.path, { unlinkStale }))
+      expect(error).toMatchObject({ name: 'SystemError', code: 'EADDRINUSE', errno: -98, path: first.path })
+      expect(String(error)).toContain(first.path)
+      let connections = 0
+      first.on('connection', (stream) => {
+        connections++
+        stream.close()
+      })
+      rawClient(first.path)
+      await until(() => first.stats.events >= (unlinkStale ? 2 : 1)) // looking whether it lives is a connection as well
+      expect(connections).toBeGreaterThan(0)
+      reactor.close()
+      await until(() => countFds().eventpoll === before.eventpoll)
+    },
+  )
 
   test('by a live listener whose backlog is full is EADDRINUSE', () => {
     const reactor = openManual()
@@ -254,10 +277,15 @@ describe('a path that is taken', () => {
       })
       process.send('ready')`
     const starters = [1, 2].map(() =>
-      spawn(process.execPath, ['--input-type=module', '-e', script], { cwd: folder, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }),
+      spawn(process.execPath, ['--input-type=module', '-e', script], {
+        cwd: folder,
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      }),
     )
     const answers = async (): Promise<unknown[]> =>
-      Promise.all(starters.map(async (starter) => ((await within(onceEvent(starter, 'message'))) as unknown[])[0]))
+      Promise.all(
+        starters.map(async (starter) => ((await within(onceEvent(starter, 'message'))) as unknown[])[0]),
+      )
     await answers()
     const tell = (message: object): void => starters.forEach((starter) => void starter.send(message))
     for (let round = 0; round < 50; round++) {
@@ -288,7 +316,9 @@ describe('a path that cannot be', () => {
     expect(error).toMatchObject({ code: 'ENAMETOOLONG', syscall: 'bind', path: `${longest}x` })
     expect(String(error)).toMatch(/108 bytes.*107/)
     const wide = base + 'ä'.repeat(54)
-    expect(String(thrownBy(() => UnixListener.listen(reactor, wide)))).toContain(`${Buffer.byteLength(wide)} bytes`)
+    expect(String(thrownBy(() => UnixListener.listen(reactor, wide)))).toContain(
+      `${Buffer.byteLength(wide)} bytes`,
+    )
   })
 
   test('because its folder does not exist is ENOENT, and nothing is left open', () => {
@@ -468,27 +498,30 @@ describe('maxConnections', () => {
     expect([streams.length, listener.connections]).toEqual([8, 1])
   })
 
-  test.each([1, 2, 3, 7])('is never exceeded, also when connections close in the batch that accepts them (%i)', (maxConnections) => {
-    const reactor = openManual()
-    const listener = UnixListener.listen(reactor, socketPath(), { maxConnections })
-    const clients = Array.from({ length: 60 }, () => rawClient(listener.path))
-    const others = countFds().socket
-    let most = 0
-    let seen = 0
-    const open: UnixStream[] = []
-    const closeOne = (): void => open.shift()?.close()
-    listener.on('connection', (stream) => {
-      open.push(stream)
-      most = Math.max(most, listener.connections, countFds().socket - others)
-      if (++seen % 2 === 1) open.splice(0).forEach((each) => each.close())
-      if (seen % 3 === 0) reactor.defer(closeOne)
-    })
-    for (let turns = 0; turns < 500 && seen < clients.length; turns++) {
-      if (reactor.dispatch() === 0) closeOne()
-    }
-    expect(seen).toBe(clients.length)
-    expect(most).toBe(maxConnections)
-  })
+  test.each([1, 2, 3, 7])(
+    'is never exceeded, also when connections close in the batch that accepts them (%i)',
+    (maxConnections) => {
+      const reactor = openManual()
+      const listener = UnixListener.listen(reactor, socketPath(), { maxConnections })
+      const clients = Array.from({ length: 60 }, () => rawClient(listener.path))
+      const others = countFds().socket
+      let most = 0
+      let seen = 0
+      const open: UnixStream[] = []
+      const closeOne = (): void => open.shift()?.close()
+      listener.on('connection', (stream) => {
+        open.push(stream)
+        most = Math.max(most, listener.connections, countFds().socket - others)
+        if (++seen % 2 === 1) open.splice(0).forEach((each) => each.close())
+        if (seen % 3 === 0) reactor.defer(closeOne)
+      })
+      for (let turns = 0; turns < 500 && seen < clients.length; turns++) {
+        if (reactor.dispatch() === 0) closeOne()
+      }
+      expect(seen).toBe(clients.length)
+      expect(most).toBe(maxConnections)
+    },
+  )
 
   test('a connection that is passed on with detach() no longer counts', () => {
     const reactor = openManual()
@@ -512,7 +545,10 @@ describe('peers that other people wrote', () => {
     const reactor = openReactor()
     const listener = UnixListener.listen(reactor, socketPath())
     listener.on('connection', (stream) => stream.on('data', (bytes) => stream.write(bytes)))
-    const child = spawn(command, args.map((arg) => arg.replace('PATH', listener.path)))
+    const child = spawn(
+      command,
+      args.map((arg) => arg.replace('PATH', listener.path)),
+    )
     let text = ''
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
     child.stdin.end('hello from outside\n')

@@ -48,15 +48,25 @@ export const priorityNumber: Readonly<Record<Priority, number>> = { high: 0, nor
 
 /** The clocks of timerfd_create(2), by their numbers. */
 export const Clock = {
+  /** CLOCK_REALTIME: the time of day, which can be set. */
   realtime: 0,
+  /** CLOCK_MONOTONIC: since some start; stands still while the machine is suspended. */
   monotonic: 1,
+  /** CLOCK_BOOTTIME: since boot, suspension included. */
   boottime: 7,
+  /** CLOCK_REALTIME_ALARM: wakes the machine. */
   'realtime-alarm': 8,
+  /** CLOCK_BOOTTIME_ALARM: wakes the machine. */
   'boottime-alarm': 9,
 } as const
 
 /** `TFD_TIMER_*` flags of timerfd_settime(2). */
-export const TimerFlag = { Absolute: 1, CancelOnSet: 2 } as const
+export const TimerFlag = {
+  /** TFD_TIMER_ABSTIME: the first expiration is an instant. */
+  Absolute: 1,
+  /** TFD_TIMER_CANCEL_ON_SET: reading fails with ECANCELED when the time of day was set. */
+  CancelOnSet: 2,
+} as const
 
 /** Options at `SOL_SOCKET`, see socket(7). */
 export const SocketOption = { Error: 4, SendBuffer: 7, ReceiveBuffer: 8 } as const

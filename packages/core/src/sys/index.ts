@@ -7,12 +7,13 @@
  */
 import { check, SystemError } from '../errors.js'
 import { Clock, SocketOption } from './constants.js'
-import { native, type PeerCredentials } from './native.js'
+import { native, type PeerCredentials, type SignalHolder } from './native.js'
 
 export { Clock, Drain, Interest, TimerFlag } from './constants.js'
 export { check } from '../errors.js'
 export { abortSignal, anyOf, boolean, checkOptions, func, integer, oneOf, string } from '../options.js'
-export type { PeerCredentials } from './native.js'
+export type { Check, OptionChecks } from '../options.js'
+export type { PeerCredentials, SignalHolder } from './native.js'
 
 function checked<T extends object | bigint>(result: T | number, syscall: string): T {
   if (typeof result === 'number') throw new SystemError(result, syscall)
@@ -68,12 +69,7 @@ export const signalfd = {
   /** A pipe for the net: `[read end, write end]`. */
   pipe: (): [readEnd: number, writeEnd: number] => checked(native().openPipe(), 'pipe2'),
   /** Blocks `signals` in every thread and makes `owner` their one owner; returns who has one of them instead. */
-  acquire: (
-    owner: bigint,
-    name: string,
-    netFd: number,
-    signals: bigint,
-  ): { owner: string; signo: number } | undefined => {
+  acquire: (owner: bigint, name: string, netFd: number, signals: bigint): SignalHolder | undefined => {
     const result = native().acquireSignals(owner, name, netFd, signals)
     if (typeof result === 'object') return result
     check(result, 'pthread_sigmask')

@@ -34,6 +34,14 @@ export interface PeerCredentials {
   gid: number
 }
 
+/** Who has a signal already. */
+export interface SignalHolder {
+  /** The name of its reactor. */
+  owner: string
+  /** The signal. */
+  signo: number
+}
+
 export interface Native {
   createReactor(
     dispatch: (high: number, from: number, count: number) => void,
@@ -79,12 +87,7 @@ export interface Native {
 
   openSignalFd(fd: number, signals: bigint): number
   openPipe(): [readEnd: number, writeEnd: number] | number
-  acquireSignals(
-    owner: bigint,
-    name: string,
-    netFd: number,
-    signals: bigint,
-  ): number | { owner: string; signo: number }
+  acquireSignals(owner: bigint, name: string, netFd: number, signals: bigint): number | SignalHolder
   releaseSignals(owner: bigint, signals: bigint): Buffer
   lostSignals(owner: bigint): number
 

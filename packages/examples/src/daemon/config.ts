@@ -43,7 +43,7 @@ const CHECKS = {
 }
 
 /** What is in force when the file says nothing else. */
-export function defaultConfig(): Config {
+function defaultConfig(): Config {
   return {
     tickMs: 1000,
     allowedUids: [...new Set([0, process.geteuid?.() ?? 0])],

@@ -26,7 +26,7 @@ export class Connection {
   /** Why it may not be ended yet, besides that the client may send more. */
   #holds = 0
   #bytesRead = 0
-  /** Requests are answered up to this many bytes: all, until the daemon stops. */
+  /** Up to where requests are answered: to the end, until the daemon stops. */
   #lastByte = Infinity
   /** Too many answers wait for the client. */
   #full = false
@@ -105,10 +105,11 @@ export class Connection {
   }
 
   readonly #onData = (bytes: Buffer): void => {
-    if (this.#ended) return
-    this.#bytesRead += bytes.length
-    this.hold() // until the last line of the chunk has its answer
-    this.#lines.push(bytes, this.#config().maxLineBytes, this.#onLine)
+    const due = bytes.subarray(0, this.#lastByte - this.#bytesRead)
+    if (due.length === 0) return
+    this.#bytesRead += due.length
+    this.hold() // until the last of these lines is done with
+    this.#lines.push(due, this.#config().maxLineBytes, this.#onLine)
     if (this.#lines.unfinished) this.#patience ??= this.#wait()
     this.release()
   }

@@ -89,7 +89,7 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
     statistics.connections.open++
     const client = new Connection(stream, handler, () => config.current)
     connections.add(client)
-    if (shutdown.begun) setImmediate(() => client.finish())
+    if (shutdown.begun) setImmediate(() => client.finish()) // it comes out of the backlog
   })
 
   ticker.on('tick', (expirations, latenessNs) => {

@@ -28,7 +28,7 @@ export type ErrorCode =
   | 'internal'
 
 /** An answer that says what went wrong. */
-export interface ErrorReply {
+interface ErrorReply {
   id: RequestId | null
   error: { code: ErrorCode; message: string }
 }
