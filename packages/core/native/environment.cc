@@ -91,9 +91,7 @@ void Environment::OnCleanup(napi_async_cleanup_hook_handle, void* data) {
   const auto reactors = self->reactors_;
   for (auto reactor = reactors.rbegin(); reactor != reactors.rend(); ++reactor) {
     // Nobody is left to hear what is pending. Signals that come later have their old disposition again.
-    const uint64_t owner = (*reactor)->id();
-    SignalMask::Instance().Release(owner, SignalMask::Instance().OwnedBy(owner),
-                                   [](const signalfd_siginfo&) {});
+    SignalMask::Instance().ReleaseAll((*reactor)->id(), [](const signalfd_siginfo&) {});
     (*reactor)->Close();
   }
   if (!self->Forked()) {

@@ -1,4 +1,4 @@
-// Who has which signal, and what that means for the process (DESIGN section 5): a signal that somebody has is
+// Who has which signal, and what that means for the process: a signal that somebody has is
 // blocked in every thread (thread-masks.h), under a net for a thread that unblocks it by itself
 // (signal-net.h), so that a signalfd receives it and nobody else does. Masks and dispositions belong to the
 // process; so do this state and its lock.

@@ -218,7 +218,12 @@ export class UnixListener<B extends Borrow = false> extends Source<UnixListenerE
     this.#connections--
     if (this.closed) return
     this.addArgument(1)
-    this.update()
+    if (this.#connections !== this.#maxConnections - 1) return
+    try {
+      this.update()
+    } catch {
+      this.close() // its descriptor was closed behind our back, which must not keep the stream from closing
+    }
   }
 
   #welcome(kept: FdHandle | UnixStream<B>): void {

@@ -2,7 +2,7 @@
  * Runs a script in a process of its own, on the built packages: for exits, crashes, hangs and whatever is process-wide.
  */
 import { spawn, type StdioOptions } from 'node:child_process'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 
 const packages = new URL('../../../', import.meta.url)
 
@@ -73,9 +73,4 @@ export async function runForJson(script: string, options: ChildOptions = {}): Pr
   const { code, signal, stdout, stderr } = await runScript(script, options)
   if (code !== 0) throw new Error(`the script ended with ${signal ?? code}:\n${stdout}${stderr}`)
   return JSON.parse(stdout)
-}
-
-/** The file of a module beside the tests, for `import()` in scripts. */
-export function fileUrl(path: string): string {
-  return pathToFileURL(path).href
 }
