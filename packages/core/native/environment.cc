@@ -45,14 +45,19 @@ Environment::~Environment() { munmap(const_cast<uint8_t*>(alive_), kPage); }
 
 int64_t Environment::Own(int64_t fd) {
   if (fd < 0) return fd;
+  for (const auto& reactor : reactors_) reactor->NumberTaken(static_cast<int>(fd));
+  return Adopt(static_cast<int>(fd));
+}
+
+int Environment::Adopt(int fd) {
   if (static_cast<size_t>(fd) >= owned_.size()) owned_.resize(static_cast<size_t>(fd) + 64);
   // Owned already: it was closed behind our back and the kernel gave the number out again. It is the newest
   // now.
-  Disown(static_cast<int>(fd));
+  Disown(fd);
   Link& link = owned_[static_cast<size_t>(fd)];
-  link = {newest_, kEnd, true};
-  if (newest_ != kEnd) owned_[static_cast<size_t>(newest_)].newer = static_cast<int>(fd);
-  newest_ = static_cast<int>(fd);
+  link = {newest_, kEnd, true, ++serials_};
+  if (newest_ != kEnd) owned_[static_cast<size_t>(newest_)].newer = fd;
+  newest_ = fd;
   return fd;
 }
 

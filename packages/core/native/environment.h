@@ -22,9 +22,16 @@ class Environment {
 
   // Makes the environment the owner of `fd`; passes a negative result through, so that calls can be nested.
   int64_t Own(int64_t fd);
+  // Takes over a descriptor that was open before: whoever watches it goes on doing so.
+  int Adopt(int fd);
   // Gives up ownership; the descriptor stays open.
   void Disown(int fd);
   int Close(int fd);
+  // Which descriptor of all that had this number it is; 0 when the environment does not own it. Numbers come
+  // back, serials never.
+  uint32_t SerialOf(int fd) const {
+    return fd >= 0 && static_cast<size_t>(fd) < owned_.size() ? owned_[static_cast<size_t>(fd)].serial : 0;
+  }
 
   void Add(std::shared_ptr<Reactor> reactor);
   void Remove(const Reactor* reactor);
@@ -43,6 +50,7 @@ class Environment {
     int older = kEnd;
     int newer = kEnd;
     bool owned = false;
+    uint32_t serial = 0;
   };
   static constexpr int kEnd = -1;
 
@@ -55,6 +63,7 @@ class Environment {
   napi_async_cleanup_hook_handle hook_ = nullptr;
   std::vector<Link> owned_;  // by descriptor; a list in order of age runs through it
   int newest_ = kEnd;
+  uint32_t serials_ = 0;
   std::vector<std::shared_ptr<Reactor>> reactors_;
   uint64_t next_id_;
   int closing_handles_ = 0;

@@ -13,14 +13,22 @@ namespace fdr {
 
 namespace {
 
+// closeFd(fd, serial) → 0 | -errno; nothing happens when the number has been given to another descriptor
+// since
 Napi::Value Close(const Napi::CallbackInfo& info) {
-  return Number(info, Environment::Of(info.Env()).Close(Int(info, 0)));
+  Environment& environment = Environment::Of(info.Env());
+  const int fd = Int(info, 0);
+  return Number(info, environment.SerialOf(fd) == Uint(info, 1) ? environment.Close(fd) : 0);
+}
+
+Napi::Value Serial(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), Environment::Of(info.Env()).SerialOf(Int(info, 0)));
 }
 
 Napi::Value Own(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
   const int64_t flags = Syscall([&] { return fcntl(fd, F_GETFD); });
-  return Number(info, flags < 0 ? flags : Environment::Of(info.Env()).Own(fd));
+  return Number(info, flags < 0 ? flags : Environment::Of(info.Env()).Adopt(fd));
 }
 
 Napi::Value Disown(const Napi::CallbackInfo& info) {
@@ -49,6 +57,7 @@ Napi::Value Fchmod(const Napi::CallbackInfo& info) {
 
 void ExportFd(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "closeFd", Close);
+  Export(env, exports, "fdSerial", Serial);
   Export(env, exports, "ownFd", Own);
   Export(env, exports, "disownFd", Disown);
   Export(env, exports, "duplicateFd", Duplicate);

@@ -129,11 +129,8 @@ int Reactor::Add(uint32_t index, const Slot& wanted) {
     if (!slot.in_set) Control(EPOLL_CTL_DEL, index);
   }
   slot.used = true;
-  int64_t& registrant = registrant_[static_cast<size_t>(wanted.fd)];
-  // Its former owner lost the number when somebody closed it behind our back; the kernel took it out of the
-  // set then.
-  if (registrant >= 0) slots_[static_cast<size_t>(registrant)].in_set = false;
-  registrant = index;
+  NumberTaken(wanted.fd);
+  registrant_[static_cast<size_t>(wanted.fd)] = index;
   return 0;
 }
 
@@ -163,6 +160,14 @@ void Reactor::Remove(uint32_t index) {
   }
   slot.used = false;
   slot.left_in = batch_;
+}
+
+// The kernel took the old file out of the set then, or it is a ghost there if a duplicate of it is open.
+void Reactor::NumberTaken(int fd) {
+  if (static_cast<size_t>(fd) >= registrant_.size()) return;
+  int64_t& registrant = registrant_[static_cast<size_t>(fd)];
+  if (registrant >= 0) slots_[static_cast<size_t>(registrant)].in_set = false;
+  registrant = -1;
 }
 
 // Whether a token that the kernel reported belongs to somebody who still wants it.

@@ -41,6 +41,9 @@ class Reactor : public std::enable_shared_from_this<Reactor> {
   int Add(uint32_t index, const Slot& wanted);
   int Modify(uint32_t index, uint32_t interest);
   void Remove(uint32_t index);
+  // The kernel gave the number to a new file: if it was closed behind its source's back, the source has
+  // nothing any more.
+  void NumberTaken(int fd);
   void AddArgument(uint32_t index, int64_t delta) { slots_[index].argument += delta; }
   bool Has(uint32_t index) const { return !closed_ && index < slots_.size() && slots_[index].used; }
 

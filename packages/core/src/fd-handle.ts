@@ -8,12 +8,11 @@ import { check, closedError } from './errors.js'
 import { native } from './sys/native.js'
 
 const holders: (number | undefined)[] = []
-let serials = 0
 
 const dropped = new FinalizationRegistry<{ fd: number; serial: number }>(({ fd, serial }) => {
   if (holders[fd] !== serial) return
   holders[fd] = undefined
-  native().closeFd(fd)
+  native().closeFd(fd, serial)
   process.emitWarning(
     `A descriptor (${fd}) was dropped without close() and closed by the garbage collector`,
     {
@@ -42,7 +41,7 @@ export class FdHandle implements Disposable {
   /** For sources: `fd` was made by this package and is in the environment's books. */
   constructor(fd: number) {
     this.#fd = fd
-    this.#serial = ++serials
+    this.#serial = native().fdSerial(fd)
     holders[fd] = this.#serial
   }
 
@@ -88,7 +87,7 @@ export class FdHandle implements Disposable {
   /** Closes the descriptor; does nothing when that has happened already, or when its number has a new owner. */
   close(): void {
     const fd = this.#fd
-    if (fd >= 0 && this.#forget()) native().closeFd(fd)
+    if (fd >= 0 && this.#forget()) native().closeFd(fd, this.#serial)
   }
 
   /** `close()`, for `using`. */

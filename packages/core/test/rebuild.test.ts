@@ -116,6 +116,7 @@ describe('ghosts', () => {
     new Counter(reactor, undefined, { priority: 'high' }).on('count', () => undefined) // so that chunks are made
     const heard: string[] = []
     const first = new Counter(reactor).on('count', () => heard.push('first'))
+    const second = new Counter(reactor).on('count', () => heard.push('second'))
     const closed = new Counter(reactor).on('count', () => heard.push('closed'))
     const paused = new Counter(reactor).on('count', () => heard.push('paused'))
     const replaced = new Counter(reactor).on('count', () => heard.push('replaced'))
@@ -124,10 +125,12 @@ describe('ghosts', () => {
       paused.pause()
       replaced.close()
     })
-    // Between the chunks, where the slots of those that are gone are free again.
-    first.on('count', () => reactor.defer(() => new Counter(reactor).on('count', () => undefined)))
-    for (const counter of [first, closed, paused, replaced]) counter.write()
+    // A chunk later the slots of those that are gone are free again, and their events are still to come.
+    second.on('count', () => {
+      for (let i = 0; i < 2; i++) new Counter(reactor).on('count', () => heard.push('fresh'))
+    })
+    for (const counter of [first, second, closed, paused, replaced]) counter.write()
     settle(reactor)
-    expect([heard, reactor.stats().rebuilds]).toEqual([['first'], 0])
+    expect([heard, reactor.stats().rebuilds]).toEqual([['first', 'second'], 0])
   })
 })

@@ -217,6 +217,7 @@ describe('a descriptor that is closed behind our back', () => {
     old.close()
     expect(linkOf(number)).toBe('anon_inode:[eventfd]')
     expect(watchedBy(reactor.fd)).toContain(number)
+    fresh.pause().resume()
     fresh.write(4n)
     settle(reactor)
     expect(counts).toEqual([4n])

@@ -401,9 +401,10 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     for (const { length } of chunks) this.#bytesRead -= length
   }
 
-  /** `for await (const bytes of stream)`: what comes until the peer ends. Not for borrowed bytes, which do not live long enough. */
-  async *[Symbol.asyncIterator](this: UnixStream): AsyncGenerator<Buffer, undefined, undefined> {
-    for await (const [bytes] of this.events('data')) yield bytes
+  /** `for await (const bytes of stream)`: what comes until the peer ends. Borrowed bytes do not live long enough for it: a type error. */
+  [Symbol.asyncIterator](): B extends false ? AsyncGenerator<Buffer, undefined, undefined> : undefined
+  [Symbol.asyncIterator](this: UnixStream): AsyncGenerator<Buffer, undefined, undefined> | undefined {
+    return chunksOf(this)
   }
 
   readonly #send = (bytes: Uint8Array, offset: number, length: number): number => {
@@ -473,6 +474,10 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     this.#cancelIdle?.()
     this.#onClosed?.()
   }
+}
+
+async function* chunksOf(stream: UnixStream): AsyncGenerator<Buffer, undefined, undefined> {
+  for await (const [bytes] of stream.events('data')) yield bytes
 }
 
 /** A copy that its reader may keep. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */

@@ -3,7 +3,7 @@ import { chmodSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { FdHandle } from '@fd-reactor/core'
 import { socket } from '@fd-reactor/core/sys'
-import { ms, UnixListener, UnixStream } from '@fd-reactor/fd-events'
+import { UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import { expect, test } from 'vitest'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { runForJson } from '../../core/test/support/child.js'
@@ -81,7 +81,7 @@ test('a full backlog is ERR_TIMEOUT after the timeout, not much later', async ()
   rawClient(listener.path)
   const before = countFds()
   const start = performance.now()
-  const error = await UnixStream.connect(reactor, listener.path, { timeout: ms(40) }).catch(
+  const error = await UnixStream.connect(reactor, listener.path, { timeout: 40e6 }).catch(
     (reason: unknown) => reason,
   )
   const took = performance.now() - start

@@ -24,7 +24,8 @@ import { errorCode, netClient, quiet, rawClient, readNow, thrownBy, writeAll } f
 
 assertNoLeakedFds()
 
-const umask = process.umask()
+const umask = process.umask(0o022)
+process.umask(umask)
 afterEach(() => void process.umask(umask))
 
 const NOBODY = 65_534

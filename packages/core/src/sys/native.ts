@@ -70,7 +70,8 @@ export interface Native {
   reactorSetRef(reactor: ReactorHandle, ref: boolean): void
   reactorClose(reactor: ReactorHandle): void
 
-  closeFd(fd: number): number
+  closeFd(fd: number, serial: number): number
+  fdSerial(fd: number): number
   ownFd(fd: number): number
   disownFd(fd: number): void
   duplicateFd(fd: number): number

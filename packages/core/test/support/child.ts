@@ -2,6 +2,9 @@
  * Runs a script in a process of its own, on the built packages: for exits, crashes, hangs and whatever is process-wide.
  */
 import { spawn, type StdioOptions } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const packages = new URL('../../../', import.meta.url)
@@ -11,13 +14,14 @@ export const coreUrl = new URL('core/dist/index.js', packages).href
 /** For `import()` in worker scripts. */
 export const fdEventsUrl = new URL('fd-events/dist/index.js', packages).href
 
-/** The names that a script finds imported. */
+/** The names that a script finds: what it imports, and `path`, a place for a socket that goes with the script. */
 const PRELUDE = `
 import { Drain, FdHandle, FdWatcher, Interest, once, Reactor, Source } from '@fd-reactor/core'
 import * as events from '@fd-reactor/fd-events'
 const { EventFd, UnixListener, UnixStream } = events
 const cpuMs = () => { const { user, system } = process.cpuUsage(); return (user + system) / 1000 }
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+const path = process.env.SCRIPT_FOLDER + '/socket'
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 `
 
@@ -63,6 +67,7 @@ export async function runScript(script: string, options: ChildOptions = {}): Pro
     child.on('error', reject)
     child.on('close', (code, signal) => {
       clearTimeout(timer)
+      rmSync(folder, { recursive: true })
       resolve({ ...result, code, signal })
     })
   })
