@@ -317,10 +317,14 @@ void Reactor::Send(const uint8_t* bytes, size_t size) {
     bytes = batch.slab;
     size = batch.slab_size;
   }
-  const bool inside = mail.send_offset <= size && mail.send_length <= size - mail.send_offset;
-  mail.send_result =
-      inside ? static_cast<int32_t>(SendNow(mail.send_fd, bytes + mail.send_offset, mail.send_length))
-             : -EINVAL;
+  if (environment_.SerialOf(mail.send_fd) != mail.send_serial) {
+    mail.send_result = -EBADF;  // closed behind our back, and the number was given to another
+  } else if (mail.send_offset > size || mail.send_length > size - mail.send_offset) {
+    mail.send_result = -EINVAL;
+  } else {
+    const int64_t sent = SendNow(mail.send_fd, bytes + mail.send_offset, mail.send_length);
+    mail.send_result = static_cast<int32_t>(sent);
+  }
 }
 
 int Reactor::Wake() {

@@ -26,8 +26,9 @@ struct BatchHeader {
   uint32_t send_offset;
   uint32_t send_length;
   int32_t send_result;
-  uint32_t send_slab;  // 0: the main slab, 1: the high one
-  int32_t unused[2];
+  uint32_t send_slab;    // 0: the main slab, 1: the high one
+  uint32_t send_serial;  // which descriptor of all that had the number
+  int32_t unused;
 };
 
 static_assert(sizeof(Record) == 40 && sizeof(BatchHeader) == sizeof(Record));
@@ -37,6 +38,6 @@ static_assert(offsetof(Record, result) == 12 && offsetof(Record, offset) == 16 &
               offsetof(Record, length) == 20);
 static_assert(offsetof(Record, value) == 24 && offsetof(Record, time) == 32);
 static_assert(offsetof(BatchHeader, returned) == 0 && offsetof(BatchHeader, reached) == 8);
-static_assert(offsetof(BatchHeader, send_fd) == 12 && offsetof(BatchHeader, send_slab) == 28);
+static_assert(offsetof(BatchHeader, send_fd) == 12 && offsetof(BatchHeader, send_serial) == 32);
 
 }  // namespace fdr

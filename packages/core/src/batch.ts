@@ -4,6 +4,7 @@
  * A cursor over the records rather than an object for each: nothing is allocated on the way to a handler.
  */
 import { markAsUntransferable } from 'node:worker_threads'
+import type { FdHandle } from './fd-handle.js'
 import type { NativeReactor } from './sys/native.js'
 
 const INTS = 10 // a record's size in 32-bit words
@@ -107,13 +108,14 @@ export class Batch implements BatchRecord {
   /** send(2) without blocking, as `send` of the native reactor wants it: the header carries arguments and result. */
   send(
     native: NativeReactor,
-    fd: number,
+    handle: FdHandle,
     bytes: Uint8Array | number,
     offset: number,
     length: number,
   ): number {
     const ints = this.#ints
-    ints[3] = fd
+    ints[3] = handle.fd
+    ints[8] = handle.serial
     ints[4] = offset
     ints[5] = length
     if (typeof bytes === 'number') {

@@ -1,17 +1,14 @@
 /**
  * The one owner of a descriptor.
  *
- * A number is not an identity: it may be closed behind our back and given out again. So the thread's books say which handle
- * took a number last, and a handle whose number has gone to another never closes it.
+ * A number is not an identity: it may be closed behind our back and given out again. So the addon's books give each descriptor
+ * a serial, and a handle whose number has gone to another one never closes it.
  */
 import { check, closedError } from './errors.js'
 import { native } from './sys/native.js'
 
-const holders: (number | undefined)[] = []
-
 const dropped = new FinalizationRegistry<{ fd: number; serial: number }>(({ fd, serial }) => {
-  if (holders[fd] !== serial) return
-  holders[fd] = undefined
+  if (native().fdSerial(fd) !== serial) return
   native().closeFd(fd, serial)
   process.emitWarning(
     `A descriptor (${fd}) was dropped without close() and closed by the garbage collector`,
@@ -36,13 +33,13 @@ const dropped = new FinalizationRegistry<{ fd: number; serial: number }>(({ fd, 
  */
 export class FdHandle implements Disposable {
   #fd: number
-  readonly #serial: number
+  /** Which descriptor of all that had this number it is, in the thread's books; 0 when it is not in them. */
+  readonly serial: number
 
   /** For sources: `fd` was made by this package and is in the environment's books. */
   constructor(fd: number) {
     this.#fd = fd
-    this.#serial = native().fdSerial(fd)
-    holders[fd] = this.#serial
+    this.serial = native().fdSerial(fd)
   }
 
   /**
@@ -66,7 +63,7 @@ export class FdHandle implements Disposable {
 
   /** False once the number was closed behind its back and given to another handle; then it is not ours to use. */
   get owned(): boolean {
-    return holders[this.#fd] === this.#serial
+    return this.#fd >= 0 && native().fdSerial(this.#fd) === this.serial
   }
 
   /**
@@ -87,7 +84,7 @@ export class FdHandle implements Disposable {
   /** Closes the descriptor; does nothing when that has happened already, or when its number has a new owner. */
   close(): void {
     const fd = this.#fd
-    if (fd >= 0 && this.#forget()) native().closeFd(fd, this.#serial)
+    if (fd >= 0 && this.#forget()) native().closeFd(fd, this.serial)
   }
 
   /** `close()`, for `using`. */
@@ -97,7 +94,7 @@ export class FdHandle implements Disposable {
 
   /** Lets the garbage collector close what is dropped. Sources need not: the reactor holds them until they are closed. */
   guard(): this {
-    dropped.register(this, { fd: this.fd, serial: this.#serial }, this)
+    dropped.register(this, { fd: this.fd, serial: this.serial }, this)
     return this
   }
 
@@ -105,7 +102,6 @@ export class FdHandle implements Disposable {
   #forget(): boolean {
     dropped.unregister(this)
     const ours = this.owned
-    if (ours) holders[this.#fd] = undefined
     this.#fd = -1
     return ours
   }

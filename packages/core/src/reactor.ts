@@ -7,6 +7,7 @@
 import process from 'node:process'
 import { Batch } from './batch.js'
 import { check, closedError, ReactorError, SystemError } from './errors.js'
+import type { FdHandle } from './fd-handle.js'
 import { closeGuarded, handleError, type HandlerErrorPolicy } from './handler-errors.js'
 import { boolean, checkOptions } from './options.js'
 import { reactorOptionChecks, type ReactorOptions, type RunOptions } from './reactor-options.js'
@@ -187,9 +188,9 @@ export class Reactor implements Disposable {
    * send(2) without blocking: how many bytes the kernel took, or -errno. From the slab of the batch that is being delivered it is
    * cheapest.
    */
-  send(fd: number, bytes: Uint8Array, offset: number, length: number): number {
+  send(handle: FdHandle, bytes: Uint8Array, offset: number, length: number): number {
     const source = bytes === this.#main.slab ? 0 : bytes === this.#high.slab ? 1 : bytes
-    return this.#main.send(this.#native, fd, source, offset, length)
+    return this.#main.send(this.#native, handle, source, offset, length)
   }
 
   /** Calls `owner.onFlush()` once, after the handler that is running. Returns false, and does nothing, when none is. */

@@ -85,7 +85,6 @@ describe('when descriptors run out', () => {
   const script = (listening: string): string => `
     import { openSync, closeSync } from 'node:fs'
     import { spawn } from 'node:child_process'
-    const path = '/tmp/fd-reactor-emfile-' + process.pid
     const warnings = []
     process.on('warning', (warning) => warnings.push(warning.code))
     const reactor = new Reactor()

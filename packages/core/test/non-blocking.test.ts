@@ -45,7 +45,6 @@ describe('another holder of a description clears O_NONBLOCK', () => {
 
   test('two readers of one stream, both reported ready: the slower one does not block', async () => {
     const result = await runForJson(`${CHILD}
-      const path = '/tmp/fd-reactor-nb-' + process.pid
       const listener = UnixListener.listen(reactor, path)
       let server
       listener.on('connection', (stream) => { server = stream })
@@ -66,7 +65,6 @@ describe('another holder of a description clears O_NONBLOCK', () => {
 
   test('a full socket does not block the writer', async () => {
     const result = await runForJson(`${CHILD}
-      const path = '/tmp/fd-reactor-nb-' + process.pid
       const listener = UnixListener.listen(reactor, path)
       listener.on('connection', () => {})
       const client = await UnixStream.connect(reactor, path)
@@ -88,7 +86,6 @@ describe('another holder of a description clears O_NONBLOCK', () => {
 
   test('a listener does not block when the backlog is empty', async () => {
     const result = await runForJson(`${CHILD}
-      const path = '/tmp/fd-reactor-nb-' + process.pid
       const listener = UnixListener.listen(reactor, path)
       becomeBlocking(listener.fd)
       let connections = 0

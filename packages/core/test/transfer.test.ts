@@ -22,7 +22,6 @@ describe('moving the slab away under a borrowed view', () => {
       const script = 'require("worker_threads").parentPort.on("message", (buffer) => new Uint8Array(buffer).fill(1))'
       const worker = new Worker(script, { eval: true, execArgv: [] })
       const reactor = new Reactor()
-      const path = '/tmp/fd-reactor-transfer-' + process.pid
       const listener = UnixListener.listen(reactor, path, { borrow: true })
       let moved = 'refused'
       let rounds = 0

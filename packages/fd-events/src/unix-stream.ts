@@ -91,7 +91,6 @@ export const unixStreamOptionChecks = {
   signal: abortSignal,
 }
 
-const EBADF = -9
 const EAGAIN = -11
 const NO_BYTES = Buffer.alloc(0)
 const DEFAULT_HIGH_WATER_MARK = 64 * 1024
@@ -125,7 +124,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   readonly #allowHalfOpen: boolean
   readonly #highWaterMark: number
   readonly #queue = new StreamQueue()
-  readonly #socket: number
+  readonly #socket: FdHandle
   readonly #onClosed: (() => void) | undefined
   #unread: Buffer[] = []
   #peer: PeerCredentials | undefined
@@ -150,7 +149,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   /** For sources that make streams: `handle` is a connected socket, `onClosed` hears of the end before anybody else. */
   constructor(reactor: Reactor, handle: FdHandle, options: UnixStreamOptions<B> = {}, onClosed?: () => void) {
     super(reactor, handle, { drain: Drain.Stream, interest: Interest.In | Interest.RdHup }, options)
-    this.#socket = handle.fd
+    this.#socket = handle
     this.#borrow = options.borrow ?? false
     this.#allowHalfOpen = options.allowHalfOpen ?? false
     this.#highWaterMark = options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK
@@ -348,10 +347,13 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     } else if (result === 0) {
       const gone = (record.revents & Interest.Hup) !== 0 && !this.#writeShut
       this.#readEnded = true
-      this.emitKept()
-      this.update()
-      // The peer has closed both directions: what waits can reach nobody.
-      if (gone && this.#endTold) this.destroy()
+      try {
+        this.emitKept()
+      } finally {
+        this.update()
+        // The peer has closed both directions: what waits can reach nobody.
+        if (gone && this.#endTold) this.destroy()
+      }
     } else if (result !== EAGAIN) {
       this.fail(this.#broken ?? new SystemError(result, 'recv', { path: this.label }))
     }
@@ -375,7 +377,14 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     }
     if (!this.flowing || !this.#readEnded || this.#endTold) return
     this.#endTold = true
-    this.fire('end')
+    try {
+      this.fire('end')
+    } finally {
+      this.#afterEnd() // also when a listener throws: nothing else would come that could close it
+    }
+  }
+
+  #afterEnd(): void {
     if (this.closed) return
     if (this.#broken !== undefined) return this.fail(this.#broken)
     if (!this.#allowHalfOpen) this.end()
@@ -408,7 +417,6 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
   }
 
   readonly #send = (bytes: Uint8Array, offset: number, length: number): number => {
-    if (!this.owned) return EBADF
     const sent = this.reactor.send(this.#socket, bytes, offset, length)
     if (sent > 0) {
       this.#bytesWritten += sent
@@ -435,7 +443,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     }
     if (waiting || !this.#ending || this.#writeShut) return
     this.#writeShut = true
-    socket.shutdownWrite(this.#socket) // ENOTCONN: the peer is gone, which the reading side tells
+    socket.shutdownWrite(this.#socket.fd) // ENOTCONN: the peer is gone, which the reading side tells
     if (this.#endTold) this.destroy()
   }
 

@@ -140,7 +140,7 @@ describeSource('UnixListener', {
   },
   iterate: (listener) => listener,
   script: {
-    make: "const source = UnixListener.listen(reactor, '/tmp/fd-reactor-conformance-' + process.pid)",
+    make: 'const source = UnixListener.listen(reactor, path)',
     fire: "UnixStream.connect(new Reactor({ wakeup: 'manual' }), source.path)",
     event: 'connection',
   },
@@ -163,7 +163,7 @@ describeSource('UnixStream', {
   iterate: (stream) => stream,
   script: {
     make: `const far = new Reactor({ wakeup: 'manual' })
-      const listener = UnixListener.listen(far, '/tmp/fd-reactor-conformance-' + process.pid)
+      const listener = UnixListener.listen(far, path)
       const peer = await UnixStream.connect(far, listener.path)
       let near
       listener.on('connection', (stream) => (near = stream))

@@ -55,10 +55,10 @@ export async function runScript(script: string, options: ChildOptions = {}): Pro
   const node = [process.execPath, ...execArgv, '--input-type=module', '-e', source, '--', ...args]
   const [command = '', ...rest] = [...under, ...node]
   // From here '@fd-reactor/core' resolves as it does for a user, to the built files.
-  const child = spawn(command, rest, {
-    cwd: fileURLToPath(new URL('fd-events/', packages)),
-    stdio: options.stdio ?? 'pipe',
-  })
+  const cwd = fileURLToPath(new URL('fd-events/', packages))
+  const folder = mkdtempSync(join(tmpdir(), 'fd-reactor-'))
+  const env = { ...process.env, SCRIPT_FOLDER: folder }
+  const child = spawn(command, rest, { cwd, env, stdio: options.stdio ?? 'pipe' })
   const result: ChildResult = { code: null, signal: null, stdout: '', stderr: '' }
   child.stdout?.setEncoding('utf8').on('data', (text: string) => (result.stdout += text))
   child.stderr?.setEncoding('utf8').on('data', (text: string) => (result.stderr += text))
