@@ -432,11 +432,15 @@ export abstract class Source<Events extends EventMap<Events>>
 
   #wake(): void {
     this.update()
-    if (this.keepsSomething && !this.#closed) {
-      this.reactor.defer(() => {
+    if (!this.keepsSomething || this.#closed) return
+    this.reactor.defer(() => {
+      try {
         if (this.flowing) this.emitKept()
-      })
-    }
+      } catch (error) {
+        this.#wake() // what a listener left by throwing must not wait for the next record
+        throw error
+      }
+    })
   }
 
   readonly #onAbort = (): void => {

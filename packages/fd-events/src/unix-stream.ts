@@ -443,7 +443,7 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     }
     if (waiting || !this.#ending || this.#writeShut) return
     this.#writeShut = true
-    socket.shutdownWrite(this.#socket.fd) // ENOTCONN: the peer is gone, which the reading side tells
+    if (this.owned) socket.shutdownWrite(this.#socket.fd) // ENOTCONN: the peer is gone, which the reading side tells
     if (this.#endTold) this.destroy()
   }
 
