@@ -97,8 +97,9 @@ int ThreadMasks::Block(SignalSet set) {
   const SignalSet own = ChangeMask(SIG_BLOCK, set) & set & ~owed_;
   if (own != 0) threads_[Self()].own |= own;
   const int result = Settle(set, true, [] {});
-  if (result == 0) owed_ &= ~set;
-  return result;
+  if (result < 0 && result != -ETIMEDOUT) return result;
+  owed_ &= ~set;
+  return 0;  // who has not answered in time finds the net under it
 }
 
 void ThreadMasks::UnblockElsewhere(SignalSet set, const std::function<void()>& meanwhile) {
@@ -151,7 +152,8 @@ int ThreadMasks::Settle(SignalSet changed, bool census, const std::function<void
   for (auto& [tid, thread] : threads_) thread.answered = false;
   const int64_t begin = MonotonicNow();
   int result = 0;
-  for (int calm = 0, scan = 0; calm < 2; scan++) {
+  int calm = 0;
+  for (int scan = 0; calm < 2; scan++) {
     TakeAnswers();
     const bool first = census && scan == 0;  // has been read already, before anything was changed
     result = first ? 0 : list_.Read(&states_);
@@ -163,14 +165,13 @@ int ThreadMasks::Settle(SignalSet changed, bool census, const std::function<void
       result = unreached_;
     }
     calm = settled ? calm + 1 : 0;
-    // Who has not answered by now finds the net under it.
     if (waited > (result < 0 ? kPatienceHidden : kPatience)) break;
     meanwhile();
     if (calm < 2)
       nanosleep(scan < 10 ? &kPause : &kLongPause, nullptr);  // a signal that ends it early does no harm
   }
   ForgetTheOrdinary();
-  return result;
+  return result == 0 && calm < 2 ? -ETIMEDOUT : result;
 }
 
 bool ThreadMasks::Settled(const ThreadState& state, SignalSet changed, bool census, int64_t waited) {
@@ -178,11 +179,15 @@ bool ThreadMasks::Settled(const ThreadState& state, SignalSet changed, bool cens
   const bool hidden = (state.blocked & SetOf(mask_signal_)) != 0;
   const SignalSet missing = changed & want & ~state.blocked;
   if (census) {
+    Thread& thread = threads_[state.tid];
+    // What an unanswered ticket of an earlier pass is to undo is blocked by us, still.
+    const SignalSet owed =
+        owed_ | (thread.ticket < 0 ? 0 : tickets[static_cast<size_t>(thread.ticket)].undo.load());
     if (!hidden && !missing) {
-      threads_[state.tid].own |= changed & ~owed_;
+      thread.own |= changed & ~owed;
       return true;
     }
-    threads_[state.tid].undecided |= changed & ~owed_;
+    thread.undecided |= changed & ~owed;
   }
   const auto entry = threads_.find(state.tid);
   const Thread known = entry == threads_.end() ? Thread{} : entry->second;
