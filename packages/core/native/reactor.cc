@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kMainSlab = 1 << 20;
 constexpr size_t kHighSlab = 256 * 1024;
 constexpr int64_t kSliceNs = 20'000;  // how long busy polling keeps libuv waiting at a time
-constexpr int kTurns = 1;             // how many turns libuv waits for, when each of them
+constexpr int kTurns = 4;             // how many turns libuv waits for, when each of them
 constexpr int kBusy = 2;              // delivers this much
 
 // Tokens of what is in the main set and is no source. Slots are counted from 0 and never get that far.
