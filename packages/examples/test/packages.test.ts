@@ -15,6 +15,8 @@ const names = ['core', 'fd-events']
 const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
   packageManager: string
 }
+// What a run under a sanitizer sets is for the addon of this repository, and these tests are about the installed one.
+const { FD_REACTOR_ADDON: _addon, LD_PRELOAD: _preload, ...env } = process.env
 let folder = ''
 const tarballs: Record<string, string> = {}
 
@@ -53,6 +55,7 @@ async function runsTheDaemon(path: string): Promise<void> {
   writeFileSync(join(path, 'daemon.js'), ts.transpileModule(ready, { compilerOptions }).outputText)
   const child = spawn(process.execPath, ['daemon.js', 'echo.sock'], {
     cwd: path,
+    env,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const limit = { signal: AbortSignal.timeout(20_000) }
@@ -74,6 +77,7 @@ test(
     const path = project('with-npm', {})
     execFileSync('npm', ['install', '--no-audit', '--no-fund', ...Object.values(tarballs)], {
       cwd: path,
+      env,
       stdio: 'pipe',
     })
     expect(existsSync(join(path, 'node_modules/@fd-reactor/core/build/Release/fd_reactor.node'))).toBe(true)
@@ -87,6 +91,7 @@ test('pnpm add of the tarballs does the same once it is allowed to build', { tim
   const path = project('with-pnpm', { pnpm: { overrides: tarballs, onlyBuiltDependencies: [core] } })
   execFileSync('npx', ['--yes', packageManager, 'add', ...Object.values(tarballs)], {
     cwd: path,
+    env,
     stdio: 'pipe',
   })
   await runsTheDaemon(path)
@@ -96,13 +101,14 @@ test('without the build pnpm installs, and the error says what to do', { timeout
   const path = project('not-built', { pnpm: { overrides: tarballs } })
   execFileSync('npx', ['--yes', packageManager, 'add', ...Object.values(tarballs)], {
     cwd: path,
+    env,
     stdio: 'pipe',
   })
   writeFileSync(
     join(path, 'try.js'),
     "import { Reactor } from '@fd-reactor/core'\ntry { new Reactor() } catch (e) { console.log(e.code, e.message) }",
   )
-  const child = spawn(process.execPath, ['try.js'], { cwd: path, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['try.js'], { cwd: path, env, stdio: ['ignore', 'pipe', 'inherit'] })
   const printed = (await child.stdout.toArray()).join('')
   expect(printed).toMatch(
     /^ERR_ADDON_MISSING .*npm rebuild @fd-reactor\/core.*--allow-build=@fd-reactor\/core/,

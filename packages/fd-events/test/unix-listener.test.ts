@@ -17,6 +17,7 @@ import { FdHandle, once } from '@fd-reactor/core'
 import { socket } from '@fd-reactor/core/sys'
 import { UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import { afterEach, describe, expect, test, type TestContext } from 'vitest'
+import { withoutLeakCheck } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, settle, socketPath } from '../../core/test/support/reactors.js'
 import { until, within } from '../../core/test/support/wait.js'
@@ -118,6 +119,7 @@ describe("the socket's file", () => {
         gid: NOBODY,
         encoding: 'utf8',
         cwd: '/',
+        env: { ...process.env, ...withoutLeakCheck },
       })
     UnixListener.listen(reactor, path, { mode: 0o600 })
     expect(connectAsNobody().stdout).toBe('EACCES\n')

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { once, type FdHandle, type Reactor } from '@fd-reactor/core'
 import { UnixListener, UnixStream, type Borrow } from '@fd-reactor/fd-events'
 import { describe, expect, test, vi } from 'vitest'
-import { runScript } from '../../core/test/support/child.js'
+import { runScript, withoutLeakCheck } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, settle, socketPath, streamPair } from '../../core/test/support/reactors.js'
 import { until, within } from '../../core/test/support/wait.js'
@@ -350,6 +350,7 @@ describe('writing', () => {
         args: [socketPath()],
         under: ['strace', '-f', '-qq', '-e', 'trace=sendto,sendmsg'],
         timeoutMs: 30_000,
+        env: withoutLeakCheck,
       },
     )
     expect({ code, stdout }).toEqual({ code: 0, stdout: '10000\n' })

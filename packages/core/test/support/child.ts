@@ -38,7 +38,12 @@ export interface ChildOptions {
   /** Leaves the imports out. */
   bare?: boolean
   stdio?: StdioOptions
+  /** Added to its environment. */
+  env?: NodeJS.ProcessEnv
 }
+
+/** LeakSanitizer traces the process that it looks into, which fails for one that is traced already or changed its user. */
+export const withoutLeakCheck = { ASAN_OPTIONS: `${process.env['ASAN_OPTIONS'] ?? ''}:detect_leaks=0` }
 
 /** How a script ended. */
 export interface ChildResult {
@@ -57,7 +62,7 @@ export async function runScript(script: string, options: ChildOptions = {}): Pro
   // From here '@fd-reactor/core' resolves as it does for a user, to the built files.
   const cwd = fileURLToPath(new URL('fd-events/', packages))
   const folder = mkdtempSync(join(tmpdir(), 'fd-reactor-'))
-  const env = { ...process.env, SCRIPT_FOLDER: folder }
+  const env = { ...process.env, ...options.env, SCRIPT_FOLDER: folder }
   const child = spawn(command, rest, { cwd, env, stdio: options.stdio ?? 'pipe' })
   const result: ChildResult = { code: null, signal: null, stdout: '', stderr: '' }
   child.stdout?.setEncoding('utf8').on('data', (text: string) => (result.stdout += text))
