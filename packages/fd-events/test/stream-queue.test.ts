@@ -76,7 +76,7 @@ test('any sequence of writes and flushes sends each byte once and in order, what
   )
   const write = fc.record({ write: size, offset: fc.integer({ min: 0, max: 9 }) })
   const flush = fc.record({ flush: fc.oneof(fc.integer({ min: 0, max: 30_000 }), fc.constant(200_000)) })
-  const seed = Number(process.env['FD_REACTOR_SEED'] ?? Date.now() | 0)
+  const seed = Number(process.env['FD_REACTOR_SEED'] ?? 20_261_121)
   console.log(`stream-queue: seed ${seed} (set FD_REACTOR_SEED to repeat)`)
   fc.assert(
     fc.property(fc.array(fc.oneof(write, flush, fc.constant({ own: true })), { maxLength: 30 }), (steps) => {

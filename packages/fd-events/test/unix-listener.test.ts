@@ -2,6 +2,7 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once as onceEvent } from 'node:events'
 import {
   chmodSync,
+  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -15,7 +16,7 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { FdHandle, once } from '@fd-reactor/core'
 import { socket } from '@fd-reactor/core/sys'
-import { UnixListener, UnixStream } from '@fd-reactor/fd-events'
+import { EventFd, UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import { afterEach, describe, expect, test, type TestContext } from 'vitest'
 import { withoutLeakCheck } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
@@ -418,6 +419,29 @@ describe('accepting', () => {
     for (const client of clients) client.close()
     reactor.close()
     expect(countFds()).toEqual(before)
+  })
+
+  test('a connection that got the number of a source that lost it is not closed with that source', () => {
+    const reactor = openManual()
+    const robbed = new EventFd(reactor)
+    const bell = new EventFd(reactor)
+    const listener = UnixListener.listen(reactor, socketPath())
+    listener.on('connection', (stream) => stream.on('data', (bytes) => stream.write(bytes)))
+    let accepted = -1
+    listener.on('connection', (stream) => (accepted = stream.fd))
+    bell.on('event', () => {
+      robbed.close()
+    })
+    settle(reactor)
+    const lost = robbed.fd
+    bell.write()
+    const client = rawClient(listener.path) // is accepted in the batch in which the bell rings, and delivered after it
+    closeSync(lost)
+    settle(reactor)
+    expect(accepted).toBe(lost)
+    writeAll(client, 'alive')
+    settle(reactor)
+    expect(String(readNow(client))).toBe('alive')
   })
 
   test('connections live on when their listener closes', () => {

@@ -565,6 +565,22 @@ describe('ending', () => {
     expect(told).toEqual(['data half', 'end', 'far still'])
   })
 
+  test("an 'end' listener that throws keeps the stream from nothing: it closes, and does not spin", async () => {
+    const errors: unknown[] = []
+    const reactor = openManual({ onHandlerError: (error) => void errors.push(error) })
+    const [stream, far] = await streamPair(reactor)
+    stream.on('data', () => undefined)
+    stream.on('end', () => {
+      stream.end('bye')
+      throw new Error('bad listener')
+    })
+    far.on('data', () => undefined)
+    far.end()
+    settle(reactor)
+    expect(errors).toEqual([new Error('bad listener')])
+    expect([stream.closed, far.closed]).toEqual([true, true])
+  })
+
   test('close() gives the kernel what it takes, discards the rest, and waits for nothing', async () => {
     const [reactor, stream, peer] = await manualPair()
     const told = record(stream)
