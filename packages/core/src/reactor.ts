@@ -201,7 +201,8 @@ export class Reactor implements Disposable {
   }
 
   /**
-   * Runs `callback` once: after the chunk that is being delivered, or else in the next turn of the loop. It keeps `run()` going.
+   * Runs `callback` once: after the chunk that is being delivered (a high one may lie within a batch of others), or else in the next
+   * turn of the loop. It keeps `run()` going.
    * @throws ReactorError `ERR_CLOSED`.
    */
   defer(callback: () => void): void {

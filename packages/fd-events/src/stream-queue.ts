@@ -81,6 +81,16 @@ export class StreamQueue {
     return 0
   }
 
+  /** Gives what waits to the caller, as a copy. */
+  take(): Buffer {
+    this.#listSole()
+    const rest = Buffer.concat(
+      this.#pieces.map(({ bytes, offset, length }) => bytes.subarray(offset, offset + length)),
+    )
+    this.clear()
+    return rest
+  }
+
   /** Forgets everything. */
   clear(): void {
     this.#pieces = []

@@ -74,6 +74,8 @@ export interface DetachedStream {
   handle: FdHandle
   /** What was received and not delivered. */
   unread: Buffer
+  /** What was written and not taken by the kernel; it must be written first. */
+  unsent: Buffer
 }
 
 const BYTES = integer(1, 2 ** 30)
@@ -279,13 +281,14 @@ export class UnixStream<B extends Borrow = false> extends Source<UnixStreamEvent
     super.close()
   }
 
-  /** Ends the source and hands over the socket, with what was received and not delivered. @throws ReactorError `ERR_CLOSED`. */
+  /** Ends the source and hands over the socket, with what was not delivered and what the kernel did not take. @throws ReactorError `ERR_CLOSED`. */
   detach(): DetachedStream {
     this.assertOpen()
     this.#queue.flush(this.#send)
+    const unsent = this.#queue.take()
     this.#dismiss()
     const handle = this.detachHandle().guard()
-    return { handle, unread: Buffer.concat(this.#unread) }
+    return { handle, unread: Buffer.concat(this.#unread), unsent }
   }
 
   protected get consumerEvents(): readonly string[] {

@@ -755,6 +755,17 @@ describe('detach() and from()', () => {
     expect(told).toEqual(['data rest', 'end', 'close'])
   })
 
+  test('what the kernel did not take is handed over, too', async () => {
+    const [, stream, peer] = await manualPair()
+    const bytes = Buffer.alloc(4 << 20, 'x')
+    stream.write(bytes)
+    const { handle, unsent } = stream.detach()
+    expect(unsent.length).toBe(bytes.length - stream.bytesWritten)
+    expect(unsent.length).toBeGreaterThan(0)
+    handle.close()
+    peer.close()
+  })
+
   test('from() takes a socket of another maker, and closes it when it cannot be registered', async () => {
     const [reactor, stream] = await manualPair()
     const { handle } = stream.detach()
