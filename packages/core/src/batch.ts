@@ -3,7 +3,6 @@
  *
  * A cursor over the records rather than an object for each: nothing is allocated on the way to a handler.
  */
-import { markAsUntransferable } from 'node:worker_threads'
 import type { FdHandle } from './fd-handle.js'
 import type { NativeReactor } from './sys/native.js'
 
@@ -45,9 +44,8 @@ export class Batch implements BatchRecord {
   count = 0
 
   constructor(records: ArrayBuffer, slab: ArrayBuffer) {
-    // Native code goes on writing there; a transfer would leave us with a detached buffer.
-    markAsUntransferable(records)
-    markAsUntransferable(slab)
+    // Node marks external memory as untransferable by itself. Doing so again, with markAsUntransferable, makes Node 24 abort
+    // when it exits.
     this.#ints = new Int32Array(records)
     this.#values = new BigUint64Array(records)
     this.#times = new BigInt64Array(records)
