@@ -94,11 +94,12 @@ int ThreadMasks::TakeCensus() { return list_.Read(&states_); }
 
 int ThreadMasks::Block(SignalSet set) {
   wanted |= set;
-  const SignalSet own = ChangeMask(SIG_BLOCK, set) & set & ~owed_;
+  const SignalSet own = ChangeMask(SIG_BLOCK, set) & set & ~owed_ & ~known_;
   if (own != 0) threads_[Self()].own |= own;
   const int result = Settle(set, true, [] {});
   if (result < 0 && result != -ETIMEDOUT) return result;
   owed_ &= ~set;
+  known_ |= set;
   return 0;  // who has not answered in time finds the net under it
 }
 
@@ -111,10 +112,6 @@ void ThreadMasks::UnblockElsewhere(SignalSet set, const std::function<void()>& m
 void ThreadMasks::UnblockHere(SignalSet set) {
   const auto self = threads_.find(Self());
   ChangeMask(SIG_UNBLOCK, set & ~(self == threads_.end() ? 0 : self->second.own));
-  for (auto& [tid, thread] : threads_) {
-    thread.own &= ~set | owed_;
-    thread.undecided &= ~set | owed_;
-  }
 }
 
 // A thread on its way into a handler looks like any other, in /proc too. But it does not answer a mask signal
@@ -182,7 +179,7 @@ bool ThreadMasks::Settled(const ThreadState& state, SignalSet changed, bool cens
     Thread& thread = threads_[state.tid];
     // What an unanswered ticket of an earlier pass is to undo is blocked by us, still.
     const SignalSet owed =
-        owed_ | (thread.ticket < 0 ? 0 : tickets[static_cast<size_t>(thread.ticket)].undo.load());
+        owed_ | (thread.ticket < 0 ? 0 : tickets[static_cast<size_t>(thread.ticket)].undo.load()) | known_;
     if (!hidden && !missing) {
       thread.own |= changed & ~owed;
       return true;

@@ -61,7 +61,10 @@ class ThreadMasks {
   ThreadList list_;
   std::vector<ThreadState> states_;
   std::unordered_map<pid_t, Thread> threads_;
-  int unreached_ = 0;   // why a thread could not be sent the mask signal in this scan, or 0
+  int unreached_ = 0;  // why a thread could not be sent the mask signal in this scan, or 0
+  // Signals that were blocked here before. Who blocked one by itself was found out then, and is not asked
+  // again: a thread that blocks it now may do so because of us.
+  SignalSet known_ = 0;
   SignalSet owed_ = 0;  // to be unblocked by the next call
 };
 
