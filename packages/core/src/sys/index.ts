@@ -20,15 +20,14 @@ function checked<T extends object | bigint>(result: T | number, syscall: string)
   return result
 }
 
+const EAGAIN = -11
+
 /** The result of a call that may find no room: false for EAGAIN. */
 function checkAgain(result: number, syscall: string): boolean {
-  if (result === -EAGAIN) return false
+  if (result === EAGAIN) return false
   check(result, syscall)
   return true
 }
-
-/** EAGAIN, as a negative result has it. */
-export const EAGAIN = 11
 
 /** eventfd(2). */
 export const eventfd = {
