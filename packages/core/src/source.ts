@@ -78,6 +78,8 @@ interface UntypedEmitter {
   emit(event: string, ...args: unknown[]): boolean
   /** How many listeners an event has. */
   listenerCount(event: string): number
+  /** The listeners of an event. */
+  listeners(event: string): ((...args: unknown[]) => void)[]
 }
 const Emitter: new () => UntypedEmitter = EventEmitter
 
@@ -103,6 +105,10 @@ export abstract class Source<Events extends EventMap<Events>>
   readonly #signal: AbortSignal | undefined
   #token: Token
   #consumed = false
+  #onceUsed = false
+  /** The only listener that wants what is drained, if it is there to stay: calling it spares the search for it. */
+  #sole: ((...args: unknown[]) => void) | undefined
+  #soleEvent = ''
   #paused = false
   #holds = 0
   #flushing = false
@@ -226,6 +232,7 @@ export abstract class Source<Events extends EventMap<Events>>
     event: Name,
     listener: (...args: Events[Name]) => void,
   ): this {
+    this.#onceUsed = true
     super.once(event, listener)
     return this.#listenersChanged()
   }
@@ -362,9 +369,10 @@ export abstract class Source<Events extends EventMap<Events>>
   /** Events that an iterator had buffered when its loop was left: what they carry must not be lost. */
   protected takeBack(_name: string, _events: readonly unknown[][]): void {}
 
-  /** Calls listeners without looking at types or errors: for subclasses whose argument types depend on type parameters. */
+  /** Calls listeners without looking at types or errors: for what comes often, and for types that depend on type parameters. */
   protected fire(event: string, ...args: unknown[]): void {
-    super.emit(event, ...args)
+    if (this.#sole !== undefined && event === this.#soleEvent) this.#sole.call(this, ...args)
+    else super.emit(event, ...args)
   }
 
   /** Applies a change of what is wanted: after the handler that is running, or now. */
@@ -421,9 +429,13 @@ export abstract class Source<Events extends EventMap<Events>>
   }
 
   #listenersChanged(): this {
-    const consumed = this.consumerEvents.some((event) => this.listenerCount(event) > 0)
+    const wanted = this.consumerEvents.filter((event) => this.listenerCount(event) > 0)
+    const consumed = wanted.length > 0
     const changed = consumed !== this.#consumed
     this.#consumed = consumed
+    this.#soleEvent = wanted[0] ?? ''
+    const listeners = wanted.flatMap((event) => this.listeners(event))
+    this.#sole = listeners.length === 1 && !this.#onceUsed ? listeners[0] : undefined
     if (consumed && (changed || this.keepsSomething)) this.#wake()
     else if (changed) this.update()
     this.listenersChanged()

@@ -29,6 +29,34 @@ function someThrow(onHandlerError?: HandlerErrorPolicy): {
   return { reactor, counters, heard }
 }
 
+test('listeners come and go between events, with the source as `this`, whether there is one or several', () => {
+  const reactor = openManual()
+  const counter = new Counter(reactor)
+  const heard: string[] = []
+  const next = (): string => {
+    heard.length = 0
+    counter.write()
+    reactor.dispatch()
+    return heard.join(' ')
+  }
+  const first = function (this: unknown): void {
+    heard.push(this === counter ? 'first' : 'a stranger')
+  }
+  const second = (): void => {
+    heard.push('second')
+    counter.off('count', second)
+  }
+  counter.on('count', first)
+  expect(next()).toBe('first')
+  counter.on('count', second)
+  expect([next(), next()]).toEqual(['first second', 'first'])
+  counter.off('count', first).on('count', second)
+  expect(next()).toBe('second')
+  counter.once('count', () => heard.push('once')).on('count', first)
+  expect([next(), next()]).toEqual(['once first', 'first'])
+  reactor.close()
+})
+
 describe('a handler that throws costs nobody else an event', () => {
   test("'throw': the rest of the batch comes first, then each error is an uncaught exception that names its source", async () => {
     const result = await runForJson(`

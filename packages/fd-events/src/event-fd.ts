@@ -99,7 +99,7 @@ export class EventFd extends Source<EventFdEvents> {
   onRecord(record: BatchRecord): void {
     if (record.result < 0) return this.fail(new SystemError(record.result, 'read', { path: this.label }))
     if (this.#kept === 0n && this.#step === 0n && this.flowing) {
-      this.emit('event', record.value) // by far the most common case, and bigint arithmetic costs more than all the rest
+      this.fire('event', record.value) // by far the most common case, and bigint arithmetic costs more than all the rest
     } else {
       this.#kept += record.value
       this.emitKept()

@@ -41,7 +41,7 @@ export class Counter extends Source<CounterEvents> {
   }
 
   onRecord(record: BatchRecord): void {
-    this.emit('count', record.value)
+    this.fire('count', record.value)
   }
 
   override onSettle(record: BatchRecord): void {
