@@ -13,7 +13,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   fdr::ExportEventFd(env, exports);
   fdr::ExportTimerFd(env, exports);
   fdr::ExportSignalFd(env, exports);
+  fdr::ExportMessage(env, exports);
   fdr::ExportSocket(env, exports);
+  fdr::ExportTransfer(env, exports);
   return exports;
 }
 

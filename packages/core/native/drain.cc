@@ -9,11 +9,10 @@
 #include <algorithm>
 
 #include "environment.h"
+#include "message.h"
 #include "syscall.h"
 
 namespace fdr {
-
-namespace {
 
 Record& Append(Batch& batch, const Slot& slot, uint32_t index, uint32_t revents) {
   Record& record = batch.records[batch.count++];
@@ -23,6 +22,14 @@ Record& Append(Batch& batch, const Slot& slot, uint32_t index, uint32_t revents)
   record.revents = revents;
   return record;
 }
+
+bool HasRoom(const Batch& batch, const Slot& slot) {
+  const bool messages = slot.drain == Drain::kMessages || slot.drain == Drain::kStreamControl;
+  return batch.capacity - batch.count >= kAccepts &&
+         batch.SlabRoom() >= (messages ? MessageRoom(slot) : kStreamBytes);
+}
+
+namespace {
 
 // A read that cannot block, even when another holder of the description has cleared O_NONBLOCK.
 int64_t ReadNow(int fd, void* bytes, size_t size) {
@@ -113,6 +120,10 @@ void DrainInto(Batch& batch, Slot& slot, uint32_t index, uint32_t revents, Envir
       return DrainAccept(batch, slot, index, revents, environment);
     case Drain::kSignal:
       return DrainSignals(batch, slot, index, revents);
+    case Drain::kMessages:
+      return DrainMessages(batch, slot, index, revents, environment);
+    case Drain::kStreamControl:
+      return DrainStreamControl(batch, slot, index, revents, environment);
   }
 }
 

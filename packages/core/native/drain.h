@@ -12,14 +12,25 @@ namespace fdr {
 class Environment;
 
 // The numbers are known to src/sys/constants.ts.
-enum class Drain : uint8_t { kNone = 0, kCounter = 1, kTimer = 2, kStream = 3, kAccept = 4, kSignal = 5 };
+enum class Drain : uint8_t {
+  kNone = 0,
+  kCounter = 1,
+  kTimer = 2,
+  kStream = 3,
+  kAccept = 4,
+  kSignal = 5,
+  kMessages = 6,
+  kStreamControl = 7
+};
 
 struct Slot {
   int fd = -1;
   uint32_t generation = 0;
   uint32_t interest = 0;
   uint64_t left_in = 0;  // the batch in which it last left the set
-  int64_t argument = 0;  // kTimer: the clock; kAccept: how many connections may still be accepted
+  // kTimer: the clock; kAccept: how many connections may still be accepted; kMessages, kStreamControl: what
+  // message.cc unpacks
+  int64_t argument = 0;
   Drain drain = Drain::kNone;
   uint8_t priority = 1;
   bool used = false;
@@ -43,10 +54,10 @@ constexpr size_t kStreamBytes = 64 * 1024;  // of one stream in one batch
 constexpr size_t kAccepts = 64;             // of one listener in one batch
 constexpr size_t kSignals = 32;             // of one signalfd in one batch
 
-// True when any drain of one source fits into what is left of the batch.
-inline bool HasRoom(const Batch& batch) {
-  return batch.capacity - batch.count >= kAccepts && batch.SlabRoom() >= kStreamBytes;
-}
+// True when the drain of `slot` fits into what is left of the batch.
+bool HasRoom(const Batch& batch, const Slot& slot);
+
+Record& Append(Batch& batch, const Slot& slot, uint32_t index, uint32_t revents);
 
 // Appends what `slot` had to give: usually one record, for a listener one for each connection, none when
 // there was nothing.

@@ -8,6 +8,8 @@
 #include <memory>
 #include <vector>
 
+#include "message.h"
+
 namespace fdr {
 
 class Reactor;
@@ -40,6 +42,7 @@ class Environment {
   // True in a child that fork() made without exec: the epoll sets that it sees are its parent's.
   bool Forked() const { return *alive_ == 0; }
   uv_loop_t* loop() const { return loop_; }
+  MessageScratchPointer& message_scratch() { return message_scratch_; }
 
   // Counts a uv handle that is being closed; the environment ends after the last one.
   void HandleClosing() { closing_handles_++; }
@@ -66,6 +69,7 @@ class Environment {
   uint32_t serials_ = 0;
   std::vector<std::shared_ptr<Reactor>> reactors_;
   uint64_t next_id_;
+  MessageScratchPointer message_scratch_;
   int closing_handles_ = 0;
   bool ending_ = false;
   volatile uint8_t* alive_ = nullptr;  // a page that the kernel wipes in a forked child

@@ -16,6 +16,8 @@ void ExportFd(Napi::Env env, Napi::Object exports);
 void ExportEventFd(Napi::Env env, Napi::Object exports);
 void ExportTimerFd(Napi::Env env, Napi::Object exports);
 void ExportSignalFd(Napi::Env env, Napi::Object exports);
+void ExportMessage(Napi::Env env, Napi::Object exports);
 void ExportSocket(Napi::Env env, Napi::Object exports);
+void ExportTransfer(Napi::Env env, Napi::Object exports);
 
 }  // namespace fdr

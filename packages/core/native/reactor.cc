@@ -254,8 +254,8 @@ void Reactor::Run(uint8_t priority, uint32_t limit, Batch& batch) {
   int next = 0;
   while (next < ready && !closed_) {
     batch.count = batch.slab_used = 0;
-    while (next < ready && batch.count < chunk && HasRoom(batch)) {
-      const epoll_event& event = sets_[priority].events[static_cast<size_t>(next++)];
+    for (; next < ready && batch.count < chunk; next++) {
+      const epoll_event& event = sets_[priority].events[static_cast<size_t>(next)];
       const uint64_t token = event.data.u64;
       const uint32_t index = IndexOf(token);
       if (index == kHighToken || index == kLowToken) continue;
@@ -264,6 +264,7 @@ void Reactor::Run(uint8_t priority, uint32_t limit, Batch& batch) {
         Syscall([&] { return eventfd_read(wake_fd_, &count); });
         woken = true;
       } else if (Live(priority, token)) {
+        if (!HasRoom(batch, slots_[index])) break;
         DrainInto(batch, slots_[index], index, event.events, environment_);
       }
     }

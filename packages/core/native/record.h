@@ -13,9 +13,32 @@ struct Record {
   int32_t result;   // >= 0 as the drain defines it, or -errno
   uint32_t offset;  // of the drained bytes in the slab
   uint32_t length;  // of the drained bytes
-  uint64_t value;   // a counter's value
-  int64_t time;     // ns on a timer's own clock, read with its counter
+  union {
+    uint64_t value;  // a counter's value
+    struct {
+      uint32_t head;   // of a message: where its MessageHead lies in the slab, if kMessageHead is set
+      uint32_t flags;  // MSG_TRUNC and MSG_CTRUNC as recvmsg(2) gave them, kMessageHead, kMessageEnd
+    } message;
+  };
+  int64_t time;  // ns on a timer's own clock, read with its counter
 };
+
+constexpr uint32_t kMessageHead = 1u << 30;
+constexpr uint32_t kMessageEnd = 1u << 31;  // no message but the end of the connection
+
+// What a message brings besides its bytes. Behind it lie `fd_count` descriptors, then the sender's address,
+// each filled up to 8 bytes. Its decoder is src/message-record.ts; change both together.
+struct MessageHead {
+  uint32_t full_length;  // more than the record's length when the message was cut
+  uint32_t address_length;
+  uint32_t fd_count;
+  int32_t pidfd;  // of the sender, or -1
+  uint32_t has_credentials;
+  int32_t pid;
+  uint32_t uid;
+  uint32_t gid;
+};
+static_assert(sizeof(MessageHead) == 32);
 
 // Precedes the records, in a room of the same size so that record i begins at (i + 1) * sizeof(Record).
 struct BatchHeader {
@@ -36,7 +59,8 @@ static_assert(offsetof(Record, slot) == 0 && offsetof(Record, generation) == 4 &
               offsetof(Record, revents) == 8);
 static_assert(offsetof(Record, result) == 12 && offsetof(Record, offset) == 16 &&
               offsetof(Record, length) == 20);
-static_assert(offsetof(Record, value) == 24 && offsetof(Record, time) == 32);
+static_assert(offsetof(Record, message) == 24 && offsetof(Record, value) == 24 &&
+              offsetof(Record, time) == 32);
 static_assert(offsetof(BatchHeader, returned) == 0 && offsetof(BatchHeader, reached) == 8);
 static_assert(offsetof(BatchHeader, send_fd) == 12 && offsetof(BatchHeader, send_serial) == 32);
 

@@ -1,11 +1,12 @@
-// Sockets: making, binding, connecting. Receiving and accepting are drains (drain.cc); sending is the
-// reactor's.
+// Sockets of any family: making, binding, connecting, naming. Addresses are sockaddrs as bytes, made and read
+// in TypeScript. Receiving and accepting are drains (drain.cc, message.cc); sending is the reactor's.
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
-#include <cstddef>
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "arguments.h"
 #include "environment.h"
@@ -16,43 +17,51 @@ namespace fdr {
 
 namespace {
 
-struct UnixAddress {
-  sockaddr_un address{};
-  socklen_t size = 0;
-};
+// These are younger than some headers that this is compiled with.
+constexpr int kSoPeerGroups = 59;  // Linux 4.13
+constexpr int kSoPeerPidFd = 77;   // Linux 6.5
 
-// The path comes as bytes, checked in TypeScript to fit; longer ones would be cut here and so are refused
-// again.
-bool AddressOf(const Napi::CallbackInfo& info, size_t index, UnixAddress* address) {
-  const Bytes path = BytesOf(info.Env(), info[index]);
-  if (path.data == nullptr || path.size == 0 || path.size >= sizeof address->address.sun_path) return false;
-  address->address.sun_family = AF_UNIX;
-  memcpy(address->address.sun_path, path.data, path.size);
-  address->size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size + 1);
-  return true;
-}
-
+// createSocket(domain, type) → fd | -errno
 Napi::Value Create(const Napi::CallbackInfo& info) {
-  return Number(info, Environment::Of(info.Env()).Own(Syscall([] {
-    return socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int domain = Int(info, 0);
+  const int type = Int(info, 1);
+  return Number(info, Environment::Of(info.Env()).Own(Syscall([&] {
+    return socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   })));
 }
 
-Napi::Value Bind(const Napi::CallbackInfo& info) {
-  UnixAddress target;
-  if (!AddressOf(info, 1, &target)) return Number(info, -ENAMETOOLONG);
+// bindSocket(fd, address) and connectSocket(fd, address) → 0 | -errno; the address is a sockaddr as bytes.
+template <typename Call>
+Napi::Value WithAddress(const Napi::CallbackInfo& info, Call call) {
+  const Bytes bytes = BytesOf(info.Env(), info[1]);
+  sockaddr_storage address{};
+  if (bytes.data == nullptr || bytes.size < sizeof(sa_family_t) || bytes.size > sizeof address)
+    return Number(info, -EINVAL);
+  memcpy(&address, bytes.data, bytes.size);
   const int fd = Int(info, 0);
-  return Number(info,
-                Syscall([&] { return bind(fd, reinterpret_cast<sockaddr*>(&target.address), target.size); }));
+  const auto size = static_cast<socklen_t>(bytes.size);
+  return Number(info, Syscall([&] { return call(fd, reinterpret_cast<sockaddr*>(&address), size); }));
 }
 
-Napi::Value Connect(const Napi::CallbackInfo& info) {
-  UnixAddress target;
-  if (!AddressOf(info, 1, &target)) return Number(info, -ENAMETOOLONG);
+Napi::Value Bind(const Napi::CallbackInfo& info) { return WithAddress(info, ::bind); }
+
+Napi::Value Connect(const Napi::CallbackInfo& info) { return WithAddress(info, ::connect); }
+
+// socketName(fd) and peerName(fd) → a sockaddr as bytes | -errno
+template <typename Call>
+Napi::Value AddressOf(const Napi::CallbackInfo& info, Call call) {
   const int fd = Int(info, 0);
-  return Number(
-      info, Syscall([&] { return connect(fd, reinterpret_cast<sockaddr*>(&target.address), target.size); }));
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  const int64_t result = Syscall([&] { return call(fd, reinterpret_cast<sockaddr*>(&address), &size); });
+  if (result < 0) return Number(info, result);
+  const auto length = std::min<size_t>(size, sizeof address);
+  return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(&address), length);
 }
+
+Napi::Value Name(const Napi::CallbackInfo& info) { return AddressOf(info, ::getsockname); }
+
+Napi::Value PeerName(const Napi::CallbackInfo& info) { return AddressOf(info, ::getpeername); }
 
 Napi::Value Listen(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
@@ -60,9 +69,12 @@ Napi::Value Listen(const Napi::CallbackInfo& info) {
   return Number(info, Syscall([&] { return listen(fd, backlog); }));
 }
 
-// accept(fd) → fd | -EAGAIN | -errno. Only for a listener that is ending; others accept in the drain.
+// accept(fd) → fd | -EAGAIN | -errno. Only for a listener that is ending; others accept in the drain. As
+// there, O_NONBLOCK may have been cleared by another holder of the listener.
 Napi::Value Accept(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
+  pollfd ready{fd, POLLIN, 0};
+  if (Syscall([&] { return poll(&ready, 1, 0); }) == 0) return Number(info, -EAGAIN);
   return Number(info, Environment::Of(info.Env()).Own(Syscall([&] {
     return accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
   })));
@@ -75,29 +87,32 @@ Napi::Value Shutdown(const Napi::CallbackInfo& info) {
   return Number(info, Syscall([&] { return shutdown(fd, how); }));
 }
 
-// readableBytes(fd) → how many bytes wait in the socket
-Napi::Value Readable(const Napi::CallbackInfo& info) {
+// readableBytes(fd) → how many bytes wait in the socket; unsentBytes(fd) → how many wait for its peer
+template <unsigned long kRequest>
+Napi::Value QueueLength(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
   int bytes = 0;
-  const int64_t result = Syscall([&] { return ioctl(fd, FIONREAD, &bytes); });
+  const int64_t result = Syscall([&] { return ioctl(fd, kRequest, &bytes); });
   return Number(info, result < 0 ? result : bytes);
 }
 
-// getSocketOption(fd, option) and setSocketOption(fd, option, value), at SOL_SOCKET, of type int.
+// getSocketOption(fd, level, option) and setSocketOption(fd, level, option, value), of type int
 Napi::Value GetOption(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
-  const int option = Int(info, 1);
+  const int level = Int(info, 1);
+  const int option = Int(info, 2);
   int value = 0;
   socklen_t size = sizeof value;
-  const int64_t result = Syscall([&] { return getsockopt(fd, SOL_SOCKET, option, &value, &size); });
+  const int64_t result = Syscall([&] { return getsockopt(fd, level, option, &value, &size); });
   return Number(info, result < 0 ? result : value);
 }
 
 Napi::Value SetOption(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
-  const int option = Int(info, 1);
-  const int value = Int(info, 2);
-  return Number(info, Syscall([&] { return setsockopt(fd, SOL_SOCKET, option, &value, sizeof value); }));
+  const int level = Int(info, 1);
+  const int option = Int(info, 2);
+  const int value = Int(info, 3);
+  return Number(info, Syscall([&] { return setsockopt(fd, level, option, &value, sizeof value); }));
 }
 
 // peerCredentials(fd) → { pid, uid, gid } | -errno
@@ -114,19 +129,54 @@ Napi::Value PeerCredentials(const Napi::CallbackInfo& info) {
   return credentials;
 }
 
+// peerGroups(fd) → the supplementary groups of who connected | -errno
+Napi::Value PeerGroups(const Napi::CallbackInfo& info) {
+  const int fd = Int(info, 0);
+  std::vector<gid_t> groups(64);
+  socklen_t size = 0;
+  const auto read = [&] {
+    size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    return Syscall([&] { return getsockopt(fd, SOL_SOCKET, kSoPeerGroups, groups.data(), &size); });
+  };
+  int64_t result = read();
+  if (result == -ERANGE) {  // now `size` says how much it takes
+    groups.resize(size / sizeof(gid_t));
+    result = read();
+  }
+  if (result < 0) return Number(info, result);
+  const size_t count = size / sizeof(gid_t);
+  auto list = Napi::Array::New(info.Env(), count);
+  for (uint32_t index = 0; index < count; index++) list[index] = Napi::Number::New(info.Env(), groups[index]);
+  return list;
+}
+
+// peerPidFd(fd) → a pidfd of who connected | -errno. The kernel makes it close-on-exec.
+Napi::Value PeerPidFd(const Napi::CallbackInfo& info) {
+  const int fd = Int(info, 0);
+  int pidfd = -1;
+  socklen_t size = sizeof pidfd;
+  const int64_t result = Syscall([&] { return getsockopt(fd, SOL_SOCKET, kSoPeerPidFd, &pidfd, &size); });
+  return Number(info, result < 0 ? result : Environment::Of(info.Env()).Own(pidfd));
+}
+
 }  // namespace
 
 void ExportSocket(Napi::Env env, Napi::Object exports) {
-  Export(env, exports, "createUnixSocket", Create);
-  Export(env, exports, "bindUnixSocket", Bind);
-  Export(env, exports, "connectUnixSocket", Connect);
+  Export(env, exports, "createSocket", Create);
+  Export(env, exports, "bindSocket", Bind);
+  Export(env, exports, "connectSocket", Connect);
+  Export(env, exports, "socketName", Name);
+  Export(env, exports, "peerName", PeerName);
   Export(env, exports, "listenSocket", Listen);
   Export(env, exports, "acceptSocket", Accept);
   Export(env, exports, "shutdownSocket", Shutdown);
-  Export(env, exports, "readableBytes", Readable);
+  Export(env, exports, "readableBytes", QueueLength<FIONREAD>);
+  Export(env, exports, "unsentBytes", QueueLength<TIOCOUTQ>);
   Export(env, exports, "getSocketOption", GetOption);
   Export(env, exports, "setSocketOption", SetOption);
   Export(env, exports, "peerCredentials", PeerCredentials);
+  Export(env, exports, "peerGroups", PeerGroups);
+  Export(env, exports, "peerPidFd", PeerPidFd);
 }
 
 }  // namespace fdr

@@ -24,6 +24,10 @@ export interface BatchRecord {
   readonly value: bigint
   /** What a timer's own clock showed when its counter was read, in nanoseconds. */
   readonly time: bigint
+  /** {@link MessageFlag}s of a message. */
+  readonly messageFlags: number
+  /** Where a message's head lies in `slab`, if it has one. */
+  readonly messageHead: number
   /** The bytes; reused by the next batch. */
   readonly slab: Buffer
   /** The drained bytes as a view of the slab. The same view may serve a later record, so it must not be kept. */
@@ -83,6 +87,14 @@ export class Batch implements BatchRecord {
 
   get time(): bigint {
     return this.#times[(this.index + 1) * WORDS + 4] ?? 0n
+  }
+
+  get messageHead(): number {
+    return (this.#ints[(this.index + 1) * INTS + 6] ?? 0) >>> 0
+  }
+
+  get messageFlags(): number {
+    return (this.#ints[(this.index + 1) * INTS + 7] ?? 0) >>> 0
   }
 
   view(): Buffer {

@@ -67,6 +67,13 @@ export type ReactorErrorCode =
   | 'ERR_ADDON_MISSING'
   | 'ERR_TIMEOUT'
   | 'ERR_STREAM_ENDED'
+  | 'ERR_FRAME_TOO_LARGE'
+  | 'ERR_FRAME_INCOMPLETE'
+  | 'ERR_FRAME_INVALID'
+  | 'ERR_HAND_OVER'
+  | 'ERR_FDS_TRUNCATED'
+  | 'ERR_SHORT_FILE'
+  | 'ERR_ENVIRONMENT'
 
 /** What was asked at the wrong time or in the wrong place; `code` says which. */
 export class ReactorError extends Error {

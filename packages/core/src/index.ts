@@ -6,6 +6,16 @@ export type { BatchRecord } from './batch.js'
 export { ReactorError, SystemError, type ReactorErrorCode, type SystemErrorContext } from './errors.js'
 export { FdHandle } from './fd-handle.js'
 export { FdWatcher, type FdWatcherEvents, type FdWatcherOptions } from './fd-watcher.js'
+export {
+  closeMessageHead,
+  MAX_FDS,
+  MAX_MESSAGE_BYTES,
+  messageArgument,
+  PackedMessages,
+  sendWithFds,
+  takeMessageHead,
+  type MessageHead,
+} from './message-record.js'
 export { once, type OnceOptions } from './once.js'
 export type { HandlerErrorPolicy } from './handler-errors.js'
 export { Reactor } from './reactor.js'

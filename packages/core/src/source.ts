@@ -100,9 +100,9 @@ export abstract class Source<Events extends EventMap<Events>>
   readonly reactor: Reactor
   readonly #handle: FdHandle | undefined
   readonly #fd: number
-  readonly #label: string
+  readonly #name: string | undefined
   readonly #interest: number
-  readonly #signal: AbortSignal | undefined
+  readonly #forgetSignal: (() => void) | undefined
   #token: Token
   #consumed = false
   #onceUsed = false
@@ -129,9 +129,8 @@ export abstract class Source<Events extends EventMap<Events>>
     this.reactor = reactor
     this.#handle = typeof descriptor === 'number' ? undefined : descriptor
     this.#fd = typeof descriptor === 'number' ? descriptor : descriptor.fd
-    this.#label = `${options.label ?? new.target.name} ${this.#fd}`
+    this.#name = options.label
     this.#interest = registration.interest
-    this.#signal = signal
     try {
       signal?.throwIfAborted()
       const { drain, argument = 0 } = registration
@@ -140,7 +139,10 @@ export abstract class Source<Events extends EventMap<Events>>
       this.#handle?.close()
       throw error
     }
-    signal?.addEventListener('abort', this.#onAbort)
+    if (signal === undefined) return
+    const onAbort = (): void => this.close()
+    signal.addEventListener('abort', onAbort)
+    this.#forgetSignal = () => signal.removeEventListener('abort', onAbort)
   }
 
   /** The events whose listeners want what is drained. */
@@ -150,7 +152,7 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** Its class, or the `label` option, and its descriptor. */
   get label(): string {
-    return this.#label
+    return `${this.#name ?? this.constructor.name} ${this.#fd}`
   }
 
   /** Its descriptor. @throws ReactorError `ERR_CLOSED`; SystemError `EBADF` when the number was given to another. */
@@ -158,7 +160,7 @@ export abstract class Source<Events extends EventMap<Events>>
     this.assertOpen()
     if (this.owned) return this.#fd
     const hint = 'The descriptor was closed without its source, and its number was given to another'
-    throw new SystemError(EBADF, 'fcntl', { path: this.#label, hint })
+    throw new SystemError(EBADF, 'fcntl', { path: this.label, hint })
   }
 
   /** Whether it was closed or detached. */
@@ -174,7 +176,7 @@ export abstract class Source<Events extends EventMap<Events>>
   /** Its statistics. */
   get stats(): SourceStats {
     const { fd, priority, interest, ref, events } = this.#token
-    return { label: this.#label, fd, priority, interest, ref, events }
+    return { label: this.label, fd, priority, interest, ref, events }
   }
 
   /** Stops events from the next one on; what happens meanwhile waits in the kernel. */
@@ -402,7 +404,7 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** @throws ReactorError `ERR_CLOSED`. */
   protected assertOpen(): void {
-    if (this.#closed) throw closedError(this.#label)
+    if (this.#closed) throw closedError(this.label)
   }
 
   /** Ends the source without closing its descriptor, which goes to the caller. */
@@ -455,13 +457,9 @@ export abstract class Source<Events extends EventMap<Events>>
     })
   }
 
-  readonly #onAbort = (): void => {
-    this.close()
-  }
-
   #end(): void {
     this.#closed = true
-    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#forgetSignal?.()
     this.reactor.remove(this.#token)
   }
 }

@@ -23,6 +23,7 @@ const timers = new WeakMap<Reactor, DeadlineTimer>()
 class DeadlineTimer extends Source<DeadlineEvents> {
   readonly #queue = new TinyQueue<Deadline>([], (a, b) => (a.dueNs < b.dueNs ? -1 : 1))
   #armedNs = 0n
+  #expiring = false
 
   constructor(reactor: Reactor) {
     const handle = new FdHandle(timerfd.create('monotonic'))
@@ -35,7 +36,7 @@ class DeadlineTimer extends Source<DeadlineEvents> {
 
   add(deadline: Deadline): void {
     this.#queue.push(deadline)
-    this.#arm()
+    if (!this.#expiring) this.#arm()
   }
 
   protected get consumerEvents(): readonly string[] {
@@ -49,12 +50,21 @@ class DeadlineTimer extends Source<DeadlineEvents> {
   #expire(): void {
     const now = timerfd.now('monotonic')
     this.#armedNs = 0n
-    for (let next = this.#queue.peek(); next !== undefined && next.dueNs <= now; next = this.#queue.peek()) {
-      this.#queue.pop()
-      next.callback?.()
-      if (this.closed) return
+    this.#expiring = true // what callbacks add is armed once, below
+    try {
+      for (
+        let next = this.#queue.peek();
+        next !== undefined && next.dueNs <= now;
+        next = this.#queue.peek()
+      ) {
+        this.#queue.pop()
+        next.callback?.()
+        if (this.closed) return
+      }
+    } finally {
+      this.#expiring = false
+      if (!this.closed) this.#arm()
     }
-    this.#arm()
   }
 
   #arm(): void {

@@ -7,6 +7,7 @@
 import { Drain, FdHandle, Interest, Source, sourceOptionChecks, SystemError } from '@fd-reactor/core'
 import type { BatchRecord, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
 import { boolean, checkOptions, eventfd } from '@fd-reactor/core/sys'
+import { readFileSync } from 'node:fs'
 
 /** The events of an {@link EventFd}. */
 export interface EventFdEvents extends SourceEvents {
@@ -22,7 +23,15 @@ export interface EventFdOptions extends SourceOptions {
   semaphore?: boolean
 }
 
+/** Options of {@link EventFd.from}. */
+export interface EventFdFromOptions extends SourceOptions {
+  /** Whether it was made in semaphore mode. Default: what the kernel says, and false before Linux 6.5, which does not tell. */
+  semaphore?: boolean
+}
+
 const MAX_COUNT = 2n ** 64n - 2n
+const EINVAL = -22
+const FROM_CHECKS = { ...sourceOptionChecks, semaphore: boolean }
 
 function checkCount(value: bigint, name: string): bigint {
   if (typeof value !== 'bigint')
@@ -58,14 +67,31 @@ export class EventFd extends Source<EventFdEvents> {
   readonly #step: bigint
   #kept = 0n
 
-  constructor(reactor: Reactor, options: EventFdOptions = {}) {
-    checkOptions('EventFd', options, { ...sourceOptionChecks, initial: () => undefined, semaphore: boolean })
+  constructor(reactor: Reactor, options?: EventFdOptions)
+  /** For `from()`, which has looked at the handle. */
+  constructor(reactor: Reactor, options: EventFdFromOptions, handle: FdHandle)
+  constructor(reactor: Reactor, options: EventFdOptions = {}, handle?: FdHandle) {
+    checkOptions('EventFd', options, { ...FROM_CHECKS, initial: () => undefined })
     const { semaphore = false } = options
     const initial = checkCount(options.initial ?? 0n, "EventFd option 'initial'")
-    options.signal?.throwIfAborted()
-    const handle = new FdHandle(eventfd.create(initial, semaphore))
-    super(reactor, handle, { drain: Drain.Counter, interest: Interest.In }, options)
+    if (handle === undefined) options.signal?.throwIfAborted() // otherwise the base does, and closes the handle
+    const counter = handle ?? new FdHandle(eventfd.create(initial, semaphore))
+    super(reactor, counter, { drain: Drain.Counter, interest: Interest.In }, options)
     this.#step = semaphore ? 1n : 0n
+  }
+
+  /**
+   * Makes a source of an eventfd that came from elsewhere: passed by another process, or from `detach()`. The handle is the source's from then on.
+   * @throws SystemError `EINVAL` for anything else; ReactorError `ERR_CLOSED`.
+   */
+  static from(reactor: Reactor, handle: FdHandle, options: EventFdFromOptions = {}): EventFd {
+    checkOptions('EventFd.from', options, FROM_CHECKS)
+    const info = readFileSync(`/proc/self/fdinfo/${handle.fd}`, 'latin1')
+    if (!info.includes('eventfd-count:')) {
+      throw new SystemError(EINVAL, 'read', { path: `fd ${handle.fd}`, hint: 'It is no eventfd' })
+    }
+    const { semaphore = /eventfd-semaphore:\s*1/.test(info) } = options
+    return new EventFd(reactor, { ...options, semaphore }, handle)
   }
 
   /**

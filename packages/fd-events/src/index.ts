@@ -3,19 +3,84 @@
  * @module fd-events
  */
 export { minutes, ms, seconds, us } from './durations.js'
-export { EventFd, type EventFdEvents, type EventFdOptions } from './event-fd.js'
+export { EventFd, type EventFdEvents, type EventFdFromOptions, type EventFdOptions } from './event-fd.js'
 export { SignalFd, type SignalFdEvents, type SignalFdOptions } from './signal-fd.js'
 export type { SignalChild, SignalInfo, SignalIo, SignalTimer } from './signal-info.js'
 export type { SignalName } from './signal-names.js'
 export { TimerFd, type Tick, type TimerFdEvents, type TimerFdStats } from './timer-fd.js'
 export type { CatchUp, TimerClock, TimerOptions, TimerStartOptions } from './timer-options.js'
+export {
+  SocketListener,
+  type DetachedListener,
+  type ListenerEvents,
+  type ListenerOptions,
+} from './socket-listener.js'
+export type { Limit, LimitOptions } from './socket-limits.js'
+export type { Borrow, DetachedStream, StreamEvents, StreamOptions } from './stream-options.js'
+export { StreamSocket } from './stream-socket.js'
+export { sendFile, type FileSource, type FileTarget, type SendFileOptions } from './send-file.js'
+export { proxy, pump, type ProxyBytes, type ProxyOptions, type PumpEnd, type PumpOptions } from './splice.js'
+export { connect, listen, type ConnectOptions, type ListenOptions } from './listen.js'
+export type { TcpAddress } from './tcp-address.js'
+export { TcpConnectError } from './tcp-connect.js'
+export {
+  TcpListener,
+  type TcpListenerEvents,
+  type TcpListenerFromOptions,
+  type TcpListenerOptions,
+} from './tcp-listener.js'
+export type { KeepAlive, TcpStreamOptions } from './tcp-options.js'
+export { TcpStream, type TcpConnectOptions, type TcpStreamEvents } from './tcp-stream.js'
+export type { AbstractName, UnixAddress } from './unix-address.js'
+export type { Allow, UnixPeer } from './unix-peer.js'
 export type { FileOwner } from './unix-path.js'
-export { UnixListener, type UnixListenerEvents, type UnixListenerOptions } from './unix-listener.js'
+export {
+  UnixSocketListener,
+  type UnixSocketFromOptions,
+  type UnixSocketListenerEvents,
+  type UnixSocketListenOptions,
+} from './unix-socket-listener.js'
+export {
+  UnixListener,
+  type UnixListenerEvents,
+  type UnixListenerFromOptions,
+  type UnixListenerOptions,
+} from './unix-listener.js'
+export type {
+  DetachedMessages,
+  MessageEvents,
+  MessageInfo,
+  MessageOptions,
+  MessageStats,
+  OnCongestion,
+  SendOptions,
+  SendOutcome,
+} from './message-options.js'
+export { MessageSocket } from './message-socket.js'
+export {
+  UnixDatagram,
+  type DatagramSendOptions,
+  type UnixDatagramBindOptions,
+  type UnixDatagramConnectOptions,
+  type UnixDatagramEvents,
+  type UnixDatagramFromOptions,
+  type UnixDatagramOpenOptions,
+  type UnixDatagramOptions,
+} from './unix-datagram.js'
+export {
+  UnixSeqpacket,
+  UnixSeqpacketListener,
+  type UnixSeqpacketConnectOptions,
+  type UnixSeqpacketEvents,
+  type UnixSeqpacketFromOptions,
+  type UnixSeqpacketListenerEvents,
+  type UnixSeqpacketListenOptions,
+  type UnixSeqpacketOptions,
+} from './unix-seqpacket.js'
 export {
   UnixStream,
-  type Borrow,
-  type DetachedStream,
   type UnixConnectOptions,
   type UnixStreamEvents,
+  type UnixSendOptions,
   type UnixStreamOptions,
 } from './unix-stream.js'

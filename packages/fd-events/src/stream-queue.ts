@@ -4,18 +4,41 @@
  * A buffer that a handler wrote is only referred to until that handler returns (`flush`); what is left then is copied, so a
  * writer may reuse its memory, and a borrowed view of the slab may be written.
  */
+import type { FdHandle } from '@fd-reactor/core'
+import { closeAll } from './stream-control.js'
 
-/** Sends `length` bytes from `offset`; returns how many the kernel took, or -errno. */
-export type Send = (bytes: Uint8Array, offset: number, length: number) => number
+/**
+ * Sends `length` bytes from `offset`, and `fds` with the first of them; returns how many the kernel took, {@link LATER}, or -errno.
+ */
+export type Send = (bytes: Uint8Array, offset: number, length: number, fds?: readonly FdHandle[]) => number
+
+/** What leaves in its place by a function of its own, such as a file. */
+export interface QueueItem {
+  /**
+   * Sends what the kernel takes. Above 0, how many bytes have left, and there may be more; 0, that all of it has; -EAGAIN, that it waits for
+   * room; {@link LATER}, that it waits for something else and will say when to go on; any other -errno, that the socket is broken.
+   */
+  send(): number
+  /** The stream has ended, for `reason` if there is one, and it will not be asked any more. */
+  drop(reason?: Error): void
+}
+
+/** See {@link QueueItem}. */
+export const LATER = -115
 
 /** Pieces below this are joined before they are sent; copying them costs less than a system call. */
 const JOIN_BYTES = 16 * 1024
+/** How much items may send in one flush, so that a file does not keep the loop from the others. */
+const ITEM_BYTES = 1024 * 1024
 const EAGAIN = -11
 
 interface Piece {
   bytes: Uint8Array
   offset: number
   length: number
+  /** Descriptors that leave with the first byte. */
+  fds?: readonly FdHandle[] | undefined
+  item?: QueueItem
 }
 
 const NOTHING = new Uint8Array()
@@ -26,19 +49,44 @@ export class StreamQueue {
   /** How many of them are the caller's memory, at the end of the list. */
   #borrowed = 0
   #length = 0
+  #items = 0
+  #needsRoom = false
   /** The only piece, while it has `#soleLength` bytes: the caller's memory. */
   #sole: Uint8Array = NOTHING
   #soleOffset = 0
   #soleLength = 0
 
-  /** How many bytes wait. */
+  /** How many bytes wait; items have none. */
   get length(): number {
     return this.#length
   }
 
+  /** Whether nothing waits, items included. */
+  get empty(): boolean {
+    return this.#length === 0 && this.#items === 0
+  }
+
+  /** Whether items or descriptors wait, which nobody but this queue can send. */
+  get busy(): boolean {
+    return this.#items > 0 || this.#pieces.some(({ fds }) => fds !== undefined)
+  }
+
+  /** Whether the last flush left something because the kernel had no room for it. */
+  get needsRoom(): boolean {
+    return this.#needsRoom
+  }
+
+  /** Adds what leaves by a function of its own. */
+  push(item: QueueItem): void {
+    this.#listSole()
+    this.#pieces.push({ bytes: NOTHING, offset: 0, length: 0, item })
+    this.#borrowed++
+    this.#items++
+  }
+
   /** Adds bytes that stay the caller's; `flush` must follow before they change. */
   borrow(bytes: Uint8Array, offset: number, length: number): void {
-    if (this.#length === 0) {
+    if (this.#length === 0 && this.#items === 0) {
       this.#sole = bytes
       this.#soleOffset = offset
       this.#soleLength = length
@@ -50,8 +98,17 @@ export class StreamQueue {
     this.#length += length
   }
 
+  /** As `borrow`, with descriptors, which are the queue's from now on. */
+  pass(bytes: Uint8Array, fds: readonly FdHandle[]): void {
+    this.#listSole()
+    this.#pieces.push({ bytes, offset: 0, length: bytes.length, fds })
+    this.#borrowed++
+    this.#length += bytes.length
+  }
+
   /** Sends what the kernel takes, and keeps the rest as its own. Returns 0, or -errno when the socket is broken. */
   flush(send: Send): number {
+    this.#needsRoom = false
     if (this.#soleLength > 0) {
       const sent = send(this.#sole, this.#soleOffset, this.#soleLength)
       if (sent === this.#soleLength) {
@@ -67,11 +124,28 @@ export class StreamQueue {
       }
       this.#listSole()
     }
+    let budget = ITEM_BYTES
     while (this.#pieces.length > 0) {
       const piece = this.#first()
-      const sent = send(piece.bytes, piece.offset, piece.length)
-      if (sent === EAGAIN) break
+      const { item } = piece
+      const sent =
+        item === undefined
+          ? send(piece.bytes, piece.offset, piece.length, piece.fds)
+          : budget > 0
+            ? item.send()
+            : EAGAIN
+      if (sent === EAGAIN || sent === LATER) {
+        this.#needsRoom = sent === EAGAIN
+        break
+      }
       if (sent < 0) return sent
+      if (item !== undefined) {
+        budget -= sent
+        if (sent === 0) this.#leave(piece)
+        continue
+      }
+      closeAll(piece.fds ?? [])
+      piece.fds = undefined
       this.#length -= sent
       piece.offset += sent
       piece.length -= sent
@@ -81,7 +155,7 @@ export class StreamQueue {
     return 0
   }
 
-  /** Gives what waits to the caller, as a copy. */
+  /** Gives the bytes that wait to the caller, as a copy. There must be no items among them. */
   take(): Buffer {
     this.#listSole()
     const rest = Buffer.concat(
@@ -91,11 +165,25 @@ export class StreamQueue {
     return rest
   }
 
-  /** Forgets everything. */
-  clear(): void {
+  /** Forgets everything; items are told why. */
+  clear(reason?: Error): void {
+    const pieces = this.#pieces
     this.#pieces = []
     this.#sole = NOTHING
-    this.#borrowed = this.#length = this.#soleLength = 0
+    this.#borrowed = this.#length = this.#soleLength = this.#items = 0
+    this.#needsRoom = false
+    for (const { item, fds } of pieces) {
+      item?.drop(reason)
+      closeAll(fds ?? [])
+    }
+  }
+
+  /** An item has left, unless its last call has cleared the queue. */
+  #leave(piece: Piece): void {
+    if (this.#pieces[0] !== piece) return
+    this.#pieces.shift()
+    this.#borrowed = Math.min(this.#borrowed, this.#pieces.length)
+    this.#items--
   }
 
   #listSole(): void {
@@ -111,8 +199,9 @@ export class StreamQueue {
     const pieces = this.#pieces
     let count = 0
     let total = 0
-    for (const { length } of pieces) {
-      if (length >= JOIN_BYTES || total + length > JOIN_BYTES) break
+    for (const { length, item, fds } of pieces) {
+      if (item !== undefined || fds !== undefined || length >= JOIN_BYTES || total + length > JOIN_BYTES)
+        break
       total += length
       count++
     }
@@ -136,7 +225,7 @@ export class StreamQueue {
     const pieces = this.#pieces
     for (let index = pieces.length - this.#borrowed; index < pieces.length; index++) {
       const piece = pieces[index]
-      if (piece === undefined) continue
+      if (piece === undefined || piece.item !== undefined) continue
       piece.bytes = Buffer.from(piece.bytes.subarray(piece.offset, piece.offset + piece.length))
       piece.offset = 0
     }

@@ -1,5 +1,5 @@
 /**
- * Paths of Unix sockets: their limit, and the life of the file that bind(2) makes.
+ * Paths of Unix sockets: the life of the file that bind(2) makes.
  *
  * A listener's file outlives a process that was killed. Whoever starts next must tell a dead file from a live one and take its
  * place, and two starters must not both win. So binding happens under an flock of the folder, which leaves no file behind.
@@ -7,15 +7,21 @@
 import { chmodSync, chownSync, closeSync, lstatSync, openSync, unlinkSync, type BigIntStats } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { FdHandle, SystemError } from '@fd-reactor/core'
-import { check, file, socket } from '@fd-reactor/core/sys'
+import { check, file, Domain, socket, SocketType } from '@fd-reactor/core/sys'
+import {
+  decodeUnixAddress,
+  encodeUnixAddress,
+  showUnixAddress,
+  type AbstractName,
+  type UnixAddress,
+} from './unix-address.js'
 
-/** `sun_path` has 108 bytes, of which one is the terminating NUL. */
-const MAX_PATH_BYTES = 107
 const LOCK_ATTEMPTS = 500
 const LOCK_PAUSE_MS = 2
-const ENAMETOOLONG = -36
 const EADDRINUSE = -98
 const ECONNREFUSED = -111
+/** What a socket without a name is called. */
+const UNBOUND = ''
 
 /** Who may own a socket's file. */
 export interface FileOwner {
@@ -25,29 +31,110 @@ export interface FileOwner {
   gid?: number
 }
 
-/** How a listener's file is made. */
+/** How a socket gets its name. */
 export interface BindOptions {
   mode: number | undefined
   owner: FileOwner | undefined
-  backlog: number
+  /** Undefined for a socket that does not listen. */
+  backlog: number | undefined
   unlinkStale: boolean
+  unlinkOnClose: boolean
 }
 
-/** The path as the kernel wants it. @throws SystemError `ENAMETOOLONG`, TypeError for an empty path or one with a NUL. */
-export function encodeUnixPath(path: string, syscall: string): Buffer {
-  if (typeof path !== 'string' || path === '' || path.includes('\0')) {
-    throw new TypeError('The path of a Unix socket must be a string that is not empty and has no NUL in it')
+/** Where a socket is bound, and the file that goes with it. */
+export class UnixName {
+  #file: SocketFile | undefined
+
+  #shared: boolean
+
+  /** `address` is as the kernel knows it; `file` is ours to remove; `shared` with whoever made the socket. */
+  constructor(
+    readonly address: UnixAddress,
+    file?: SocketFile,
+    shared = false,
+  ) {
+    this.#file = file
+    this.#shared = shared
   }
-  const bytes = Buffer.from(path)
-  if (bytes.length > MAX_PATH_BYTES) {
-    const hint = `The path has ${bytes.length} bytes, and sun_path holds ${MAX_PATH_BYTES}: use a shorter folder, or a path relative to the working directory`
-    throw new SystemError(ENAMETOOLONG, syscall, { path, hint })
+
+  /** Whether the socket goes on with somebody else when we close ours. */
+  get shared(): boolean {
+    return this.#shared
   }
-  return bytes
+
+  /** Whether the file is ours to remove; set when that changes, for the file that is there now. */
+  get unlinkOnClose(): boolean {
+    return this.#file !== undefined
+  }
+
+  set unlinkOnClose(ours: boolean) {
+    const { address } = this
+    this.#shared = !ours
+    if (!ours) this.#file = undefined
+    else if (typeof address === 'string' && isSocketFile(address)) this.#file ??= new SocketFile(address)
+  }
+
+  /** Removes the file, if it is ours to remove, and if it is still the one that was made. */
+  remove(): void {
+    this.#file?.remove()
+  }
 }
 
-/** The file of a listener: removed on close, if it is still the one that we made. */
-export class SocketFile {
+/**
+ * Binds, and listens, taking the place of a dead file. The mode is set on the socket before bind(2), so that the file is
+ * never open to more than it should be.
+ */
+export function bindUnix(handle: FdHandle, address: UnixAddress, options: BindOptions): UnixName {
+  const bytes = encodeUnixAddress(address, 'bind')
+  if (typeof address !== 'string') return bindAbstract(handle, address, bytes, options)
+  const { mode, owner, backlog } = options
+  if (mode !== undefined) file.chmod(handle.fd, mode)
+  return underLock(dirname(resolve(address)), () => {
+    let result = socket.bind(handle.fd, bytes)
+    if (result === EADDRINUSE && options.unlinkStale && isDead(address, bytes)) {
+      unlinkSync(address)
+      result = socket.bind(handle.fd, bytes)
+    }
+    const hint =
+      result === EADDRINUSE ? 'Another process listens there, or the file is not a dead socket' : undefined
+    check(result, 'bind', { path: address, hint })
+    const made = new SocketFile(address)
+    try {
+      made.dress(mode, owner)
+      if (backlog !== undefined) socket.listen(handle.fd, backlog)
+    } catch (error) {
+      made.remove()
+      throw error
+    }
+    return new UnixName(address, options.unlinkOnClose ? made : undefined)
+  })
+}
+
+/** The name of a socket that was bound elsewhere. */
+export function boundUnix(handle: FdHandle, unlinkOnClose: boolean): UnixName {
+  const name = new UnixName(decodeUnixAddress(socket.name(handle.fd)) ?? UNBOUND)
+  name.unlinkOnClose = unlinkOnClose
+  return name
+}
+
+function bindAbstract(
+  handle: FdHandle,
+  address: AbstractName,
+  bytes: Uint8Array,
+  { mode, owner, backlog }: BindOptions,
+): UnixName {
+  if (mode !== undefined || owner !== undefined) {
+    throw new TypeError('An abstract name has no file, and so neither mode nor owner: see `allow`')
+  }
+  const result = socket.bind(handle.fd, bytes)
+  const hint = result === EADDRINUSE ? 'Another socket in this network namespace has the name' : undefined
+  check(result, 'bind', { path: showUnixAddress(address), hint })
+  if (backlog !== undefined) socket.listen(handle.fd, backlog)
+  return new UnixName(address)
+}
+
+/** The file of a socket: removed on close, if it is still the one that we made. */
+class SocketFile {
   readonly #path: string
   readonly #made: BigIntStats
 
@@ -68,39 +155,15 @@ export class SocketFile {
   }
 }
 
-/**
- * Binds and listens, taking the place of a dead file. The mode is set on the socket before bind(2), so that the file is
- * never open to more than it should be.
- */
-export function bindAndListen(handle: FdHandle, path: string, options: BindOptions): SocketFile {
-  const bytes = encodeUnixPath(path, 'bind')
-  if (options.mode !== undefined) file.chmod(handle.fd, options.mode)
-  return underLock(dirname(resolve(path)), () => {
-    let result = socket.bindUnix(handle.fd, bytes)
-    if (result === EADDRINUSE && options.unlinkStale && isDead(path, bytes)) {
-      unlinkSync(path)
-      result = socket.bindUnix(handle.fd, bytes)
-    }
-    const hint =
-      result === EADDRINUSE ? 'Another process listens there, or the file is not a dead socket' : undefined
-    check(result, 'bind', { path, hint })
-    const made = new SocketFile(path)
-    try {
-      made.dress(options.mode, options.owner)
-      socket.listen(handle.fd, options.backlog)
-    } catch (error) {
-      made.remove()
-      throw error
-    }
-    return made
-  })
+function isSocketFile(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSocket() === true
 }
 
 /** A socket that refuses connections has no listener; one that is only busy answers EAGAIN, another type EPROTOTYPE. */
-function isDead(path: string, bytes: Buffer): boolean {
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return false
-  using probe = new FdHandle(socket.createUnix())
-  return socket.connectUnix(probe.fd, bytes) === ECONNREFUSED
+function isDead(path: string, bytes: Uint8Array): boolean {
+  if (!isSocketFile(path)) return false
+  using probe = new FdHandle(socket.create(Domain.Unix, SocketType.Stream))
+  return socket.connect(probe.fd, bytes) === ECONNREFUSED
 }
 
 function underLock<T>(folder: string, action: () => T): T {

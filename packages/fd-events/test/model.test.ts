@@ -8,13 +8,14 @@ import { closeSync, mkdtempSync, readdirSync, readSync, rmSync, writeSync } from
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { FdHandle, FdWatcher, Reactor, type Priority, type ReactorOptions } from '@fd-reactor/core'
-import { socket } from '@fd-reactor/core/sys'
+import { Domain, socket, SocketType } from '@fd-reactor/core/sys'
 import { EventFd, UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import fc from 'fast-check'
 import { afterAll, beforeAll, test } from 'vitest'
 import { native } from '../../core/src/sys/native.js'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
 import { turn } from '../../core/test/support/wait.js'
+import { encodeUnixAddress } from '../src/unix-address.js'
 import { errorCode } from './unix-helpers.js'
 
 assertNoLeakedFds()
@@ -152,7 +153,7 @@ class World {
     this.#manual = options.wakeup === 'manual'
     // Made beforehand: a descriptor of nobody's must not get the number of one that was closed behind the reactor's back.
     this.#clients = Array.from({ length: CLIENTS }, (_, id) => {
-      const handle = new FdHandle(socket.createUnix())
+      const handle = new FdHandle(socket.create(Domain.Unix, SocketType.Stream))
       return { id, handle, state: 'new', shut: false, sawEnd: false, sent: 0, got: 0, flow: undefined }
     })
     this.reactor = new Reactor({
@@ -507,7 +508,10 @@ class World {
   #dial(port: Port, size = 0): void {
     const client = this.#clients.find(({ state }) => state === 'new')
     if (client === undefined) return
-    must(socket.connectUnix(client.handle.fd, Buffer.from(port.path)) === 0, 'a client could not connect')
+    must(
+      socket.connect(client.handle.fd, encodeUnixAddress(port.path, 'connect')) === 0,
+      'a client could not connect',
+    )
     client.state = 'open'
     port.clients.push(client)
     writeSync(client.handle.fd, Buffer.from([client.id]))

@@ -1,15 +1,13 @@
 import { spawnSync } from 'node:child_process'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { FdHandle } from '@fd-reactor/core'
-import { socket } from '@fd-reactor/core/sys'
 import { UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import { expect, test } from 'vitest'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { runForJson, withoutLeakCheck } from '../../core/test/support/child.js'
 import { openManual, openReactor, socketPath } from '../../core/test/support/reactors.js'
 import { until, within } from '../../core/test/support/wait.js'
-import { rawClient } from './unix-helpers.js'
+import { leaveDeadSocket, rawClient } from './unix-helpers.js'
 
 assertNoLeakedFds()
 
@@ -177,8 +175,3 @@ test('a listener of Node’s own is a listener like any other', () => {
   })
   expect({ stdout, stderr, status }).toEqual({ stdout: 'there and back\n', stderr: '', status: 0 })
 })
-
-function leaveDeadSocket(path: string): void {
-  using handle = new FdHandle(socket.createUnix())
-  socket.bindUnix(handle.fd, Buffer.from(path))
-}

@@ -6,10 +6,11 @@ import { readSync, writeSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { onTestFinished } from 'vitest'
 import { FdHandle, SystemError, type Reactor } from '@fd-reactor/core'
-import { socket } from '@fd-reactor/core/sys'
+import { Domain, socket, SocketType } from '@fd-reactor/core/sys'
 import { UnixListener, type Borrow, type UnixListenerOptions, type UnixStream } from '@fd-reactor/fd-events'
 import { socketPath } from '../../core/test/support/reactors.js'
 import { turn, until } from '../../core/test/support/wait.js'
+import { encodeUnixAddress } from '../src/unix-address.js'
 
 /** Enough turns for anything that is ready to be delivered: for tests that something does not come. */
 export async function quiet(): Promise<void> {
@@ -29,13 +30,21 @@ export async function netClient(path: string, options: { allowHalfOpen?: boolean
 
 /** A connected socket and nothing around it, closed after the test. */
 export function rawClient(path: string): FdHandle {
-  const handle = new FdHandle(socket.createUnix())
+  const handle = new FdHandle(socket.create(Domain.Unix, SocketType.Stream))
   onTestFinished(() => {
     handle.close()
   })
-  const result = socket.connectUnix(handle.fd, Buffer.from(path))
+  const result = socket.connect(handle.fd, encodeUnixAddress(path, 'connect'))
   if (result < 0) throw new SystemError(result, 'connect', { path })
   return handle
+}
+
+/** A socket file whose listener is gone, as a killed process leaves it. */
+export function leaveDeadSocket(path: string): void {
+  using handle = new FdHandle(socket.create(Domain.Unix, SocketType.Stream))
+  const result = socket.bind(handle.fd, encodeUnixAddress(path, 'bind'))
+  if (result < 0) throw new SystemError(result, 'bind', { path })
+  socket.listen(handle.fd, 1)
 }
 
 /** Reads what is there now: undefined when there is nothing, empty at the end of the stream. */

@@ -14,15 +14,23 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
-import { FdHandle, once } from '@fd-reactor/core'
-import { socket } from '@fd-reactor/core/sys'
+import { once, type FdHandle } from '@fd-reactor/core'
 import { EventFd, UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import { afterEach, describe, expect, test, type TestContext } from 'vitest'
 import { withoutLeakCheck } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, settle, socketPath } from '../../core/test/support/reactors.js'
 import { until, within } from '../../core/test/support/wait.js'
-import { errorCode, netClient, quiet, rawClient, readNow, thrownBy, writeAll } from './unix-helpers.js'
+import {
+  errorCode,
+  leaveDeadSocket,
+  netClient,
+  quiet,
+  rawClient,
+  readNow,
+  thrownBy,
+  writeAll,
+} from './unix-helpers.js'
 
 assertNoLeakedFds()
 
@@ -33,13 +41,6 @@ afterEach(() => void process.umask(umask))
 const NOBODY = 65_534
 const modeOf = (path: string): number => lstatSync(path).mode & 0o7777
 const folder = fileURLToPath(new URL('..', import.meta.url))
-
-/** A socket file whose listener is gone, as a killed process leaves it. */
-function leaveDeadSocket(path: string): void {
-  using handle = new FdHandle(socket.createUnix())
-  expect(socket.bindUnix(handle.fd, Buffer.from(path))).toBe(0)
-  socket.listen(handle.fd, 1)
-}
 
 function needsRoot({ skip }: TestContext): void {
   skip(process.getuid?.() !== 0, 'only root may change owners and run as somebody else')
@@ -87,9 +88,10 @@ describe("the socket's file", () => {
     const end = performance.now() + 500
     while (performance.now() < end) UnixListener.listen(reactor, path, { mode: 0o600 }).close()
     const answer = onceEvent(worker, 'message')
+    const exited = onceEvent(worker, 'exit') // it may come together with the message
     Atomics.store(stop, 0, 1)
     const [{ modes, seen }] = (await within(answer)) as [{ modes: number[]; seen: number }]
-    await onceEvent(worker, 'exit')
+    await exited
     expect(seen).toBeGreaterThan(10)
     expect(modes).toEqual([0o600])
   })

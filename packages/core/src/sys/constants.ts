@@ -36,9 +36,25 @@ export const Drain = {
   Accept: 4,
   /** Reads up to 32 `signalfd_siginfo` structures, from a signalfd or a pipe. */
   Signal: 5,
+  /** Receives up to 32 datagrams or packets; the argument is a `messageArgument`. */
+  Messages: 6,
+  /** As `Stream`, with the descriptors that come along; the argument is a `messageArgument`. */
+  StreamControl: 7,
 } as const
 /** One of {@link Drain}'s numbers. */
 export type Drain = (typeof Drain)[keyof typeof Drain]
+
+/** Bits of {@link BatchRecord.messageFlags}. */
+export const MessageFlag = {
+  /** MSG_CTRUNC: descriptors or credentials came that there was no room for; the kernel closed them. */
+  ControlTruncated: 0x08,
+  /** MSG_TRUNC: the message was longer than what is kept of it. */
+  Truncated: 0x20,
+  /** There is a head. */
+  Head: 0x4000_0000,
+  /** It is no message but the end of the connection. */
+  End: 0x8000_0000,
+} as const
 
 /** Which records are delivered first. */
 export type Priority = 'high' | 'normal' | 'low'
@@ -68,5 +84,34 @@ export const TimerFlag = {
   CancelOnSet: 2,
 } as const
 
-/** Options at `SOL_SOCKET`, see socket(7). */
-export const SocketOption = { Error: 4, SendBuffer: 7, ReceiveBuffer: 8 } as const
+/** Address families, `AF_*`. @see socket(2) */
+export const Domain = { Unix: 1, Ipv4: 2, Ipv6: 10 } as const
+
+/** Types of sockets, `SOCK_*`. @see socket(2) */
+export const SocketType = { Stream: 1, Datagram: 2, Seqpacket: 5 } as const
+
+/** Socket options whose value is an int: level, option, and what the errors call it. @see socket(7), ipv6(7), tcp(7) */
+export const SocketOption = {
+  ReuseAddress: [1, 2, 'SO_REUSEADDR'],
+  Type: [1, 3, 'SO_TYPE'],
+  Error: [1, 4, 'SO_ERROR'],
+  SendBuffer: [1, 7, 'SO_SNDBUF'],
+  ReceiveBuffer: [1, 8, 'SO_RCVBUF'],
+  KeepAlive: [1, 9, 'SO_KEEPALIVE'],
+  ReusePort: [1, 15, 'SO_REUSEPORT'],
+  PassCredentials: [1, 16, 'SO_PASSCRED'],
+  Timestamp: [1, 29, 'SO_TIMESTAMP'],
+  Listening: [1, 30, 'SO_ACCEPTCONN'],
+  Domain: [1, 39, 'SO_DOMAIN'],
+  PassPidFd: [1, 76, 'SO_PASSPIDFD'],
+  NoDelay: [6, 1, 'TCP_NODELAY'],
+  KeepIdle: [6, 4, 'TCP_KEEPIDLE'],
+  KeepInterval: [6, 5, 'TCP_KEEPINTVL'],
+  KeepCount: [6, 6, 'TCP_KEEPCNT'],
+  UserTimeout: [6, 18, 'TCP_USER_TIMEOUT'],
+  FastOpen: [6, 23, 'TCP_FASTOPEN'],
+  FastOpenConnect: [6, 30, 'TCP_FASTOPEN_CONNECT'],
+  Ipv6Only: [41, 26, 'IPV6_V6ONLY'],
+} as const
+/** One of {@link SocketOption}. */
+export type SocketOption = (typeof SocketOption)[keyof typeof SocketOption]

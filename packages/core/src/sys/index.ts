@@ -9,7 +9,16 @@ import { check, SystemError } from '../errors.js'
 import { Clock, SocketOption } from './constants.js'
 import { native, type PeerCredentials, type SignalHolder } from './native.js'
 
-export { Clock, Drain, Interest, TimerFlag } from './constants.js'
+export {
+  Clock,
+  Domain,
+  Drain,
+  Interest,
+  MessageFlag,
+  SocketOption,
+  SocketType,
+  TimerFlag,
+} from './constants.js'
 export { check } from '../errors.js'
 export { abortSignal, anyOf, boolean, checkOptions, func, integer, oneOf, string } from '../options.js'
 export type { Check, OptionChecks } from '../options.js'
@@ -80,14 +89,18 @@ export const signalfd = {
   lost: (owner: bigint): number => native().lostSignals(owner),
 }
 
-/** Unix sockets; paths are bytes without a terminating NUL. */
+/** Sockets of any family; addresses are sockaddrs as bytes. */
 export const socket = {
-  /** A new stream socket. */
-  createUnix: (): number => check(native().createUnixSocket(), 'socket'),
+  /** A new socket of a {@link Domain} and a {@link SocketType}. */
+  create: (domain: number, type: number): number => check(native().createSocket(domain, type), 'socket'),
   /** bind(2); the result is 0 or -errno, for callers that know what to do about EADDRINUSE. */
-  bindUnix: (fd: number, path: Uint8Array): number => native().bindUnixSocket(fd, path),
-  /** connect(2); the result is 0 or -errno, for callers that know what to do about EAGAIN. */
-  connectUnix: (fd: number, path: Uint8Array): number => native().connectUnixSocket(fd, path),
+  bind: (fd: number, address: Uint8Array): number => native().bindSocket(fd, address),
+  /** connect(2); the result is 0 or -errno, for callers that know what to do about EAGAIN and EINPROGRESS. */
+  connect: (fd: number, address: Uint8Array): number => native().connectSocket(fd, address),
+  /** getsockname(2). */
+  name: (fd: number): Buffer => checked(native().socketName(fd), 'getsockname'),
+  /** getpeername(2). */
+  peerName: (fd: number): Buffer => checked(native().peerName(fd), 'getpeername'),
   /** listen(2). */
   listen: (fd: number, backlog: number): void => void check(native().listenSocket(fd, backlog), 'listen'),
   /** accept4(2); the result is a descriptor or -errno. For a listener that ends; the drain accepts for all others. */
@@ -98,19 +111,62 @@ export const socket = {
   shutdownWrite: (fd: number): number => native().shutdownSocket(fd, 1),
   /** SIOCINQ: how many bytes wait in a stream socket. */
   readable: (fd: number): number => check(native().readableBytes(fd), 'ioctl'),
-  /** The process that connected. */
+  /** SIOCOUTQ: how many bytes of a stream socket the peer has not taken; of a Unix socket, the memory that they take. Or -errno. */
+  unsent: (fd: number): number => native().unsentBytes(fd),
+  /** SO_PEERCRED: the process that connected, or that listens. */
   peer: (fd: number): PeerCredentials => checked(native().peerCredentials(fd), 'getsockopt'),
-  /** SO_ERROR: takes the pending error, as a positive errno, or 0. */
-  takeError: (fd: number): number => check(native().getSocketOption(fd, SocketOption.Error), 'getsockopt'),
-  /** SO_SNDBUF; the kernel doubles the value for its own bookkeeping. */
-  setSendBuffer: (fd: number, bytes: number): void => {
-    check(native().setSocketOption(fd, SocketOption.SendBuffer, bytes), 'setsockopt')
+  /** SO_PEERGROUPS: its supplementary groups. */
+  peerGroups: (fd: number): number[] => checked(native().peerGroups(fd), 'getsockopt'),
+  /** SO_PEERPIDFD: the process itself, which its pid may not be any more. @throws SystemError `ENOPROTOOPT` before Linux 6.5. */
+  peerPidFd: (fd: number): number => {
+    const result = native().peerPidFd(fd)
+    const hint = PIDFD_HINTS[result]
+    return check(result, 'getsockopt', { path: 'SO_PEERPIDFD', hint })
   },
-  /** SO_RCVBUF; the kernel doubles the value for its own bookkeeping. */
-  setReceiveBuffer: (fd: number, bytes: number): void => {
-    check(native().setSocketOption(fd, SocketOption.ReceiveBuffer, bytes), 'setsockopt')
+  /** SO_ERROR: takes the pending error, as a positive errno, or 0. */
+  takeError: (fd: number): number => socket.get(fd, SocketOption.Error),
+  /** getsockopt(2), of type int. */
+  get: (fd: number, [level, option, path]: SocketOption): number =>
+    check(native().getSocketOption(fd, level, option), 'getsockopt', { path }),
+  /** setsockopt(2), of type int. The kernel doubles the sizes of buffers for its own bookkeeping. */
+  set: (fd: number, [level, option, path]: SocketOption, value: number): void => {
+    check(native().setSocketOption(fd, level, option, value), 'setsockopt', { path })
   },
 }
+
+const PIDFD_HINTS: Readonly<Record<number, string>> = {
+  [-92]:
+    'The kernel cannot tell before Linux 6.5: use the pid of the peer, which may have been given to another process',
+  [-3]: 'The process has ended',
+}
+
+/** An FdHandle, which stands below. */
+interface Owned {
+  readonly fd: number
+  readonly serial: number
+}
+
+/** What moves bytes without bringing them here. */
+export const transfer = {
+  /**
+   * sendfile(2), at `offset` and without moving the file's own: how many bytes the socket took; 0 at the end of the file; -EAGAIN when
+   * there is no room; -EINPROGRESS when `probe` finds that the next bytes are not in memory, or -EOPNOTSUPP when it cannot find out; -errno.
+   */
+  sendFile: (to: Owned, file: number, offset: number, length: number, probe: boolean): number =>
+    native().sendFile(to.fd, to.serial, file, offset, length, probe),
+  /**
+   * splice(2) without blocking, between two pipes, from a socket, or to one: how many bytes; 0 at the end; -EAGAIN; -EOPNOTSUPP when `to` is
+   * a socket in blocking mode; -errno.
+   */
+  splice: (from: number, to: number, length: number, socket: 'none' | 'from' | 'to'): number =>
+    native().spliceBytes(from, to, length, SPLICED_SOCKET[socket]),
+  /** pipe2(2): `[read end, write end]`. */
+  pipe: (): [readEnd: number, writeEnd: number] => checked(native().openPipe(), 'pipe2'),
+  /** A second descriptor of the same open file, of whoever owns the first. */
+  duplicate: (fd: number): number => check(native().duplicateFd(fd), 'fcntl', { path: `fd ${fd}` }),
+}
+
+const SPLICED_SOCKET = { none: 0, from: 1, to: 2 } as const
 
 /** Files as descriptors. */
 export const file = {

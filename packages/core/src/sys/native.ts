@@ -92,16 +92,40 @@ export interface Native {
   releaseSignals(owner: bigint, signals: bigint): Buffer
   lostSignals(owner: bigint): number
 
-  createUnixSocket(): number
-  bindUnixSocket(fd: number, path: Uint8Array): number
-  connectUnixSocket(fd: number, path: Uint8Array): number
+  createSocket(domain: number, type: number): number
+  bindSocket(fd: number, address: Uint8Array): number
+  connectSocket(fd: number, address: Uint8Array): number
+  socketName(fd: number): Buffer | number
+  peerName(fd: number): Buffer | number
   listenSocket(fd: number, backlog: number): number
   acceptSocket(fd: number): number
   shutdownSocket(fd: number, how: number): number
   readableBytes(fd: number): number
-  getSocketOption(fd: number, option: number): number
-  setSocketOption(fd: number, option: number, value: number): number
+  unsentBytes(fd: number): number
+  getSocketOption(fd: number, level: number, option: number): number
+  setSocketOption(fd: number, level: number, option: number, value: number): number
+  sendMessages(fd: number, serial: number, packed: Uint8Array, offset: number, count: number): number
+  sendWithFds(
+    fd: number,
+    serial: number,
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    fds: Int32Array,
+  ): number
   peerCredentials(fd: number): PeerCredentials | number
+  peerGroups(fd: number): number[] | number
+  peerPidFd(fd: number): number
+
+  sendFile(
+    socket: number,
+    serial: number,
+    file: number,
+    offset: number,
+    length: number,
+    probe: boolean,
+  ): number
+  spliceBytes(from: number, to: number, length: number, socket: number): number
 }
 
 const require = createRequire(import.meta.url)

@@ -23,6 +23,8 @@
 #include <thread>
 #include <vector>
 
+Napi::Value ParseControl(const Napi::CallbackInfo& info);  // parse-control.cc
+
 namespace {
 
 using Info = const Napi::CallbackInfo&;
@@ -329,6 +331,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("close", Close);
   add("eventfdRead", EventFdRead);
   add("eventfdWrite", EventFdWrite);
+  add("parseControl", ParseControl);
   return exports;
 }
 

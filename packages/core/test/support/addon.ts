@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url'
 export interface TestAddon {
   /** Forks without exec, calls `action` in the child, and returns the child's wait status. */
   forkAndRun(action: () => void): number
+  /** Whether there were more than `maxFds`, pidfd, pid, whether there is a time, how many fds, those, and those in excess. */
+  parseControl(bytes: Buffer, maxFds: number): Int32Array
 }
 
 /** Where it is, for scripts. */

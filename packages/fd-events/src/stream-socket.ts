@@ -1,0 +1,577 @@
+/**
+ * A connected stream socket of any family: typed events for what comes, a queue with backpressure for what goes.
+ *
+ * The native drain receives into the batch's slab; here the bytes become events. Writes of one handler leave in one system call
+ * when it returns. The stream is watched for reading while somebody wants its bytes, and for writing while bytes wait.
+ */
+import {
+  Drain,
+  FdHandle,
+  Interest,
+  ReactorError,
+  sendWithFds,
+  Source,
+  SystemError,
+  type BatchRecord,
+  type EventMap,
+  type Reactor,
+  type SourceRegistration,
+} from '@fd-reactor/core'
+import { socket, SocketOption } from '@fd-reactor/core/sys'
+import { deadline, deadlineTimer } from './deadlines.js'
+import { SocketLimits, type Limit } from './socket-limits.js'
+import { ChunkFds, closeAll, duplicates } from './stream-control.js'
+import type { Borrow, DetachedStream, StreamEvents, StreamOptions } from './stream-options.js'
+import { LATER, StreamQueue, type Send } from './stream-queue.js'
+
+const EAGAIN = -11
+const EBUSY = -16
+const EPIPE = -32
+const ETOOMANYREFS = -109
+const NO_BYTES = Buffer.alloc(0)
+/** What all streams share until they have something of their own; nothing is ever put in. */
+const NOTHING_WAITS = new StreamQueue()
+const NOTHING_KEPT: Buffer[] = []
+const DEFAULT_HIGH_WATER_MARK = 64 * 1024
+const FDS_RETRY_NS = 5e6
+const STREAM: SourceRegistration = { drain: Drain.Stream, interest: Interest.In | Interest.RdHup }
+
+/**
+ * What TCP and Unix streams share: everything but how they come to be, and who is at the other end.
+ *
+ * Guaranteed: bytes come in order, each once, and all of them before `'end'`; nothing is read while nobody listens or while it is
+ * paused, so nothing is lost by listening later; a writer's memory is free again when its handler, or outside of one `write()`,
+ * returns. Not guaranteed: that chunks have the sizes in which they were written. When both sides are shut the stream closes.
+ *
+ * Errors (`ECONNRESET`, `EPIPE`) are `'error'` events, followed by `'close'`.
+ */
+export abstract class StreamSocket<
+  B extends Borrow = false,
+  Events extends StreamEvents<B> & EventMap<Events> = StreamEvents<B>,
+> extends Source<Events> {
+  readonly #borrow: Borrow
+  #allowHalfOpen: boolean
+  readonly #highWaterMark: number
+  /** Its own from the first write on, as is what is unread: an idle connection costs little. */
+  #queue = NOTHING_WAITS
+  #ownSend: Send | undefined
+  readonly #socket: FdHandle
+  readonly #onClosed: (() => void) | undefined
+  #unread = NOTHING_KEPT
+  #bytesRead = 0
+  #bytesWritten = 0
+  #needsDrain = false
+  #watchedForRoom = false
+  #flushAsked = false
+  #inRecord = false
+  #view: Buffer | undefined
+  #slab: Buffer = NO_BYTES
+  #viewOffset = 0
+  #ending = false
+  #writeShut = false
+  #readEnded = false
+  #endTold = false
+  #broken: SystemError | undefined
+  #limits: SocketLimits | undefined
+  #reached: Limit | undefined
+  /** Undefined unless descriptors are received. */
+  readonly #fds: ChunkFds | undefined
+  #cancelRetry: (() => void) | undefined
+
+  /** `handle` is a connected socket; `onClosed` hears of the end before anybody else. */
+  protected constructor(
+    reactor: Reactor,
+    handle: FdHandle,
+    options: StreamOptions<B>,
+    onClosed?: () => void,
+    registration: SourceRegistration = STREAM,
+  ) {
+    super(reactor, sized(handle, options), registration, options)
+    this.#socket = handle
+    this.#borrow = options.borrow ?? false
+    this.#allowHalfOpen = options.allowHalfOpen ?? false
+    this.#highWaterMark = options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK
+    this.#onClosed = onClosed
+    this.#fds = registration.drain === Drain.StreamControl ? new ChunkFds() : undefined
+    const { idleTimeout, headerTimeout, writeTimeout } = options
+    if ((idleTimeout ?? headerTimeout ?? writeTimeout) === undefined) return
+    this.#limits = new SocketLimits(reactor, options, this, (limit) => {
+      // Told there, where what a listener throws is this stream's and not the timer's.
+      if (this.reactor.afterHandler(this)) this.#reached ??= limit
+    })
+  }
+
+  /** In which form `'data'` comes: the option. */
+  get borrow(): Borrow {
+    return this.#borrow
+  }
+
+  /** Whether the writing side stays open when the peer has shut its own: the option, and what it was set to since. */
+  get allowHalfOpen(): boolean {
+    return this.#allowHalfOpen
+  }
+
+  set allowHalfOpen(allow: boolean) {
+    this.#allowHalfOpen = allow
+  }
+
+  /** Whether `'end'` was told: no bytes come any more. */
+  get readableEnded(): boolean {
+    return this.#endTold
+  }
+
+  /** Whether `end()` was called: no bytes can be written any more. */
+  get writableEnded(): boolean {
+    return this.#ending
+  }
+
+  /** Whether the kernel has taken all that was written. If not, `'drain'` or `'error'` follows, whatever `highWaterMark` says. */
+  flushed(): boolean {
+    if (this.#broken !== undefined) return false // the error is told at the end of what the peer said
+    if (this.#queue.empty) return true
+    this.#needsDrain = true
+    return false
+  }
+
+  /** How many bytes were delivered. */
+  get bytesRead(): number {
+    return this.#bytesRead
+  }
+
+  /** How many bytes the kernel has taken. */
+  get bytesWritten(): number {
+    return this.#bytesWritten
+  }
+
+  /** How many bytes have come and were not delivered, kept here or waiting in the kernel. */
+  get readableLength(): number {
+    return socket.readable(this.fd) + this.#unread.reduce((sum, { length }) => sum + length, 0)
+  }
+
+  /** How many bytes wait to be written. */
+  get writableLength(): number {
+    return this.#queue.length
+  }
+
+  /** Whether something waits to be written because the peer takes too little. */
+  get blocked(): boolean {
+    return this.#queue.needsRoom && !this.#queue.empty
+  }
+
+  /** How many bytes the kernel holds that the peer has not taken; of a Unix socket, the memory that they take. */
+  get unsentLength(): number {
+    // Asked by a timer: a descriptor that was closed behind our back must not throw there.
+    return this.closed || !this.owned ? 0 : Math.max(0, socket.unsent(this.#socket.fd))
+  }
+
+  /** The header of a message is complete: `headerTimeout` no longer runs. */
+  headerDone(): void {
+    this.#limits?.headerDone()
+  }
+
+  /** Another header may begin now: `headerTimeout` begins anew. */
+  expectHeader(): void {
+    this.#limits?.expectHeader()
+  }
+
+  /**
+   * Sends bytes, or a part of them. Inside a handler they leave when it returns, together with what else it writes; outside at once.
+   * False when more than `highWaterMark` bytes wait: go on at `'drain'`.
+   * @throws ReactorError `ERR_CLOSED`, or `ERR_STREAM_ENDED` after `end()`; TypeError, RangeError for what is not within `bytes`.
+   */
+  write(bytes: Uint8Array | string, offset = 0, length?: number): boolean {
+    if (this.closed) this.assertOpen()
+    if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: write() after end()`)
+    const chunk = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
+    if (!(chunk instanceof Uint8Array)) throw new TypeError('write() takes a Uint8Array or a string')
+    const size = length ?? chunk.length - offset
+    // Beyond its end a chunk would be filled up with whatever lies in memory.
+    if (!(offset >= 0 && size >= 0 && offset + size <= chunk.length)) {
+      throw new RangeError(
+        `write(): offset ${offset} and length ${size} are not within ${chunk.length} bytes`,
+      )
+    }
+    if (size === 0 || this.#broken !== undefined) return this.#belowMark()
+    if (chunk === this.#view) this.#ownQueue.borrow(this.#slab, this.#viewOffset + offset, size)
+    else this.#ownQueue.borrow(chunk, offset, size)
+    if (!this.#inRecord && !this.#flushAsked) {
+      if (this.reactor.afterHandler(this)) this.#flushAsked = true
+      else this.#flush()
+    }
+    return this.#belowMark()
+  }
+
+  /** Writes `bytes`, if any, and shuts the writing side once everything is sent. Idempotent. */
+  end(bytes?: Uint8Array | string): void {
+    if (bytes !== undefined) this.write(bytes)
+    if (this.#ending || this.closed) return
+    this.#ending = true
+    this.#askFlush()
+  }
+
+  /**
+   * For what is sent by a function of its own: puts it behind what waits. `send` and `drop` are those of a {@link QueueItem}, and `send` is
+   * given the socket.
+   * @throws ReactorError `ERR_CLOSED`, or `ERR_STREAM_ENDED` after `end()`; what broke the stream.
+   */
+  enqueue(send: (to: FdHandle) => number, drop: (reason?: Error) => void): void {
+    this.assertOpen()
+    if (this.#ending)
+      throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: it was asked to send after end()`)
+    if (this.#broken !== undefined) throw this.#broken
+    this.#ownQueue.push({ send: () => this.#count(send(this.#socket)), drop })
+    this.#askFlush()
+  }
+
+  /** For what was enqueued and waited for something of its own: lets it go on. */
+  proceed(): void {
+    if (this.closed) return
+    this.reactor.defer(() => {
+      if (!this.closed) this.#flush()
+    })
+  }
+
+  /** Gives the kernel what it takes of what waits, and closes; the rest is discarded. Idempotent. */
+  override close(): void {
+    if (!this.closed && !this.#queue.empty) this.#queue.flush(this.#send)
+    this.destroy()
+  }
+
+  /** Closes and discards what waits. Idempotent. */
+  destroy(): void {
+    if (this.closed) return
+    this.#dismiss()
+    try {
+      super.close()
+    } finally {
+      this.#fds?.close()
+    }
+  }
+
+  /**
+   * Ends the source and hands over the socket, with what was not delivered and what the kernel did not take.
+   * @throws ReactorError `ERR_CLOSED`; SystemError `EBUSY` while a file is being sent.
+   */
+  detach(): DetachedStream {
+    this.assertOpen()
+    if (this.#queue.busy) {
+      const hint =
+        'What is being sent would be torn apart: wait for the promise of sendFile(), or for descriptors to leave'
+      throw new SystemError(EBUSY, 'detach', { path: this.label, hint })
+    }
+    this.#queue.flush(this.#send)
+    const unsent = this.#queue.take()
+    this.#dismiss()
+    const handle = this.detachHandle().guard()
+    const detached = { handle, unread: Buffer.concat(this.#unread), unsent }
+    if (this.#fds === undefined) return detached
+    const fds = this.#fds.takeAll(this.#unread)
+    if (this.#fds.failure === undefined) return { ...detached, fds }
+    closeAll([handle, ...fds])
+    throw this.#fds.failure
+  }
+
+  /** The inverse of `detach()`: what was unread comes first, and what was unsent goes first. */
+  protected restore({ unread, unsent, fds = [] }: DetachedStream): this {
+    if (unread.length > 0 || fds.length > 0) this.#ownUnread.push(unread)
+    if (this.#fds !== undefined && fds.length > 0) this.#fds.put(unread, fds)
+    else closeAll(fds)
+    if (unsent.length === 0) return this
+    this.#ownQueue.borrow(unsent, 0, unsent.length)
+    this.proceed() // later, so that an error finds who listens to it
+    return this
+  }
+
+  protected get consumerEvents(): readonly string[] {
+    return ['data']
+  }
+
+  protected override get endEvents(): readonly string[] {
+    return ['end']
+  }
+
+  protected override get keepsSomething(): boolean {
+    return this.#unread.length > 0 || (this.#readEnded && !this.#endTold)
+  }
+
+  protected override wantedInterest(): number {
+    // Once the end is told only the peer's going is of interest; epoll reports that unasked, to whoever is in the set.
+    const rest = this.#endTold ? Interest.Err : 0
+    const reads = this.flowing && !this.#readEnded && this.#fds?.stalled !== true
+    const read = reads ? Interest.In | Interest.RdHup : rest
+    return this.#watchedForRoom ? read | Interest.Out : read
+  }
+
+  onRecord(record: BatchRecord): void {
+    // What the handlers of this record write to this stream leaves when they have returned, below; it is by far the most common case.
+    this.#inRecord = true
+    try {
+      this.#take(record)
+    } finally {
+      this.#inRecord = false
+      if (!this.closed && (!this.#queue.empty || (this.#ending && !this.#writeShut))) {
+        if (this.#watchedForRoom && (record.revents & Interest.Out) === 0) this.#queue.own()
+        else this.#flush()
+      }
+    }
+    if ((record.revents & Interest.Out) !== 0) this.#tellDrain()
+  }
+
+  #take(record: BatchRecord): void {
+    const result = record.result
+    if (result > 0) {
+      if (
+        !this.flowing ||
+        this.#unread.length > 0 ||
+        (this.#fds !== undefined && this.#fds.cameWith(record))
+      ) {
+        this.#keep(record)
+        if (this.#fds?.failure !== undefined) return this.fail(this.#fds.failure)
+        this.emitKept()
+        return
+      }
+      this.#bytesRead += result
+      if (this.#borrow === false) {
+        this.fire('data', copyOf(record))
+      } else if (this.#borrow === 'offsets') {
+        this.fire('data', record.slab, record.offset, result)
+      } else {
+        const view = record.view()
+        this.#view = view
+        this.#slab = record.slab
+        this.#viewOffset = record.offset
+        this.fire('data', view)
+        this.#view = undefined
+      }
+    } else if (result === 0) {
+      const gone = (record.revents & Interest.Hup) !== 0 && !this.#writeShut
+      this.#readEnded = true
+      try {
+        this.emitKept()
+      } finally {
+        this.update()
+        // The peer has closed both directions: what waits can reach nobody.
+        if (gone && this.#endTold) {
+          this.#queue.clear(new SystemError(EPIPE, 'send', { path: this.label }))
+          this.destroy()
+        }
+      }
+    } else if (result !== EAGAIN) {
+      const error = this.#broken ?? new SystemError(result, 'recv', { path: this.label })
+      this.#queue.clear(error)
+      this.fail(error)
+    }
+  }
+
+  override onSettle(record: BatchRecord): void {
+    if (record.result > 0) {
+      this.#keep(record)
+    } else if (record.result === 0) {
+      this.#readEnded = true
+    }
+  }
+
+  protected override emitKept(): void {
+    while (this.flowing && this.#unread.length > 0) {
+      if (this.#fds !== undefined && !this.#tellFds(this.#fds)) return
+      const bytes = this.#unread.shift()
+      if (bytes === undefined) break
+      if (bytes.length === 0) continue // it stood for descriptors
+      this.#bytesRead += bytes.length
+      if (this.#borrow === 'offsets') this.fire('data', bytes, 0, bytes.length)
+      else this.fire('data', bytes)
+    }
+    if (!this.flowing || !this.#readEnded || this.#endTold) return
+    this.#endTold = true
+    try {
+      this.fire('end')
+    } finally {
+      this.#afterEnd() // also when a listener throws: nothing else would come that could close it
+    }
+  }
+
+  #keep(record: BatchRecord): void {
+    const chunk = copyOf(record)
+    this.#ownUnread.push(chunk)
+    this.#fds?.keep(chunk, record, this.label)
+  }
+
+  /** Tells what came with the next chunk before its bytes; false when these must wait. */
+  #tellFds(fds: ChunkFds): boolean {
+    const [chunk] = this.#unread
+    const stalled = fds.has(chunk) && this.listenerCount('fds') === 0
+    if (stalled !== fds.stalled) {
+      fds.stalled = stalled
+      this.update()
+    }
+    if (stalled) return false
+    const handles = fds.take(chunk)
+    if (handles === undefined) return true
+    try {
+      this.fire('fds', handles)
+    } catch (error) {
+      if (!this.closed) this.reactor.defer(() => this.emitKept()) // the bytes must not wait for the next record
+      throw error
+    }
+    return this.flowing
+  }
+
+  #afterEnd(): void {
+    if (this.closed) return
+    if (this.#broken !== undefined) return this.fail(this.#broken)
+    if (!this.#allowHalfOpen) this.end()
+    if (this.#writeShut) this.destroy()
+  }
+
+  override onFlush(): void {
+    if (this.#flushAsked) {
+      this.#flushAsked = false
+      if (!this.closed) this.#flush()
+    }
+    super.onFlush()
+    const limit = this.#reached
+    if (limit === undefined) return
+    this.#reached = undefined
+    if (this.listenerCount('timeout') === 0) this.destroy()
+    else if (!this.closed) this.fire('timeout', limit)
+  }
+
+  protected override takeBack(name: string, events: readonly unknown[][]): void {
+    if (name === 'fds') this.#takeFdsBack(events.flat())
+    if (name !== 'data' || this.#borrow !== false) return
+    const chunks = events.flat().filter((chunk) => Buffer.isBuffer(chunk))
+    this.#ownUnread.unshift(...chunks)
+    for (const { length } of chunks) this.#bytesRead -= length
+  }
+
+  /** `for await (const bytes of stream)`: what comes until the peer ends. Borrowed bytes do not live long enough for it: a type error. */
+  [Symbol.asyncIterator](): B extends false ? AsyncGenerator<Buffer, undefined, undefined> : undefined
+  [Symbol.asyncIterator](this: StreamSocket): AsyncGenerator<Buffer, undefined, undefined> | undefined {
+    return chunksOf(this)
+  }
+
+  #takeFdsBack(sets: unknown[]): void {
+    for (const set of sets.reverse()) {
+      const handles = Array.isArray(set) ? set.filter((fd): fd is FdHandle => fd instanceof FdHandle) : []
+      if (this.closed || this.#fds === undefined) {
+        closeAll(handles)
+      } else {
+        const chunk = Buffer.alloc(0)
+        this.#fds.put(chunk, handles)
+        this.#ownUnread.unshift(chunk)
+      }
+    }
+  }
+
+  /** As `write()` of a whole chunk, with descriptors. They are duplicated: the caller may close its own at once. */
+  protected writeWithFds(bytes: Uint8Array, fds: readonly FdHandle[]): boolean {
+    this.assertOpen()
+    if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: send() after end()`)
+    if (this.#broken !== undefined) return this.#belowMark()
+    deadlineTimer(this.reactor) // trying again must not need a descriptor
+    this.#ownQueue.pass(bytes, duplicates(fds))
+    this.#askFlush()
+    return this.#belowMark()
+  }
+
+  get #ownQueue(): StreamQueue {
+    return this.#queue === NOTHING_WAITS ? (this.#queue = new StreamQueue()) : this.#queue
+  }
+
+  get #ownUnread(): Buffer[] {
+    return this.#unread === NOTHING_KEPT ? (this.#unread = []) : this.#unread
+  }
+
+  get #send(): Send {
+    return (this.#ownSend ??= (bytes, offset, length, fds) => this.#sendNow(bytes, offset, length, fds))
+  }
+
+  #sendNow(bytes: Uint8Array, offset: number, length: number, fds?: readonly FdHandle[]): number {
+    if (fds === undefined) return this.#count(this.reactor.send(this.#socket, bytes, offset, length))
+    const sent = sendWithFds(this.#socket, bytes, offset, length, fds)
+    if (sent !== ETOOMANYREFS) return this.#count(sent)
+    // The user has as many descriptors in flight as may be open; nothing tells when a receiver takes some.
+    this.#cancelRetry ??= deadline(this.reactor, FDS_RETRY_NS, () => {
+      this.#cancelRetry = undefined
+      this.proceed()
+    })
+    return LATER
+  }
+
+  #count(sent: number): number {
+    if (sent > 0) this.#bytesWritten += sent
+    return sent
+  }
+
+  #askFlush(): void {
+    if (this.#inRecord || this.#flushAsked) return
+    if (this.reactor.afterHandler(this)) this.#flushAsked = true
+    else this.#flush()
+  }
+
+  #belowMark(): boolean {
+    if (this.#queue.length <= this.#highWaterMark) return true
+    this.#needsDrain = true
+    return false
+  }
+
+  #flush(): void {
+    const result = this.#queue.flush(this.#send)
+    if (result < 0) this.#break(new SystemError(result, 'send', { path: this.label }))
+    if (this.closed) return
+    const waiting = !this.#queue.empty
+    const watch = waiting ? this.#queue.needsRoom : this.#needsDrain
+    if (watch !== this.#watchedForRoom) {
+      this.#watchedForRoom = watch
+      this.update()
+    }
+    if (waiting || !this.#ending || this.#writeShut) return
+    this.#writeShut = true
+    if (this.owned) socket.shutdownWrite(this.#socket.fd) // ENOTCONN: the peer is gone, which the reading side tells
+    if (this.#endTold) this.destroy()
+  }
+
+  /** Waits for a batch of its own, so that who writes on at every `'drain'` does not keep the loop from the others. */
+  #tellDrain(): void {
+    if (this.closed || !this.#queue.empty || !this.#needsDrain) return
+    this.#needsDrain = this.#watchedForRoom = false
+    this.update()
+    this.fire('drain')
+  }
+
+  /** Writing failed. If reading goes on, what the peer said before it went comes first, and the error at the end of that. */
+  #break(error: SystemError): void {
+    this.#queue.clear(error)
+    if (!this.flowing || this.#readEnded) return this.fail(error)
+    this.#broken = error
+    this.#needsDrain = false
+  }
+
+  #dismiss(): void {
+    this.#queue.clear()
+    this.#limits?.stop()
+    this.#cancelRetry?.()
+    this.#onClosed?.()
+  }
+}
+
+/** Done before it is registered, so that a refusal leaves nothing behind. */
+function sized(
+  handle: FdHandle,
+  { sendBuffer, receiveBuffer }: { sendBuffer?: number; receiveBuffer?: number },
+): FdHandle {
+  if (sendBuffer !== undefined) socket.set(handle.fd, SocketOption.SendBuffer, sendBuffer)
+  if (receiveBuffer !== undefined) socket.set(handle.fd, SocketOption.ReceiveBuffer, receiveBuffer)
+  return handle
+}
+
+async function* chunksOf(stream: StreamSocket): AsyncGenerator<Buffer, undefined, undefined> {
+  for await (const [bytes] of stream.events('data')) yield bytes
+}
+
+/** A copy that its reader may keep. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */
+function copyOf(record: BatchRecord): Buffer {
+  const copy = Buffer.allocUnsafe(record.length)
+  copy.set(record.view())
+  return copy
+}
