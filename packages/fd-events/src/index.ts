@@ -3,7 +3,14 @@
  * @module fd-events
  */
 export { minutes, ms, seconds, us } from './durations.js'
+export type { ByteStream } from './byte-stream.js'
+export { delimited, type DelimitedOptions } from './delimited.js'
 export { EventFd, type EventFdEvents, type EventFdFromOptions, type EventFdOptions } from './event-fd.js'
+export { fixed } from './fixed.js'
+export { frames, FrameStream, type FrameEvents } from './frames.js'
+export type { Codec, Decoder } from './framing.js'
+export { lengthPrefixed, type LengthPrefix, type LengthPrefixedOptions } from './length-prefixed.js'
+export { lines, type Line, type LineEncoding, type LinesOptions } from './lines.js'
 export { SignalFd, type SignalFdEvents, type SignalFdOptions } from './signal-fd.js'
 export type { SignalChild, SignalInfo, SignalIo, SignalTimer } from './signal-info.js'
 export type { SignalName } from './signal-names.js'
