@@ -72,6 +72,7 @@ const files = {
     'tcp-connect.ts',
     'tcp-stream.ts',
     'tcp-listener.ts',
+    'duplex.ts',
     'listen.ts',
     'index.ts',
   ],

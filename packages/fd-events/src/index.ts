@@ -5,6 +5,7 @@
 export { minutes, ms, seconds, us } from './durations.js'
 export type { ByteStream } from './byte-stream.js'
 export { delimited, type DelimitedOptions } from './delimited.js'
+export { SocketDuplex, toDuplex } from './duplex.js'
 export { EventFd, type EventFdEvents, type EventFdFromOptions, type EventFdOptions } from './event-fd.js'
 export { fixed } from './fixed.js'
 export { frames, FrameStream, type FrameEvents } from './frames.js'
