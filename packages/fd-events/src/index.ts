@@ -3,6 +3,7 @@
  * @module fd-events
  */
 export { minutes, ms, seconds, us } from './durations.js'
+export { inheritedListeners, type InheritedKind, type InheritedListener } from './activation.js'
 export type { ByteStream } from './byte-stream.js'
 export { delimited, type DelimitedOptions } from './delimited.js'
 export { SocketDuplex, toDuplex } from './duplex.js'
@@ -12,6 +13,7 @@ export { frames, FrameStream, type FrameEvents } from './frames.js'
 export type { Codec, Decoder } from './framing.js'
 export { lengthPrefixed, type LengthPrefix, type LengthPrefixedOptions } from './length-prefixed.js'
 export { lines, type Line, type LineEncoding, type LinesOptions } from './lines.js'
+export { notify, watchdogInterval, type NotifyOptions, type NotifyState } from './notify.js'
 export { SignalFd, type SignalFdEvents, type SignalFdOptions } from './signal-fd.js'
 export type { SignalChild, SignalInfo, SignalIo, SignalTimer } from './signal-info.js'
 export type { SignalName } from './signal-names.js'
