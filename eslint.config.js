@@ -77,6 +77,9 @@ const files = {
     'tcp-listener.ts',
     'duplex.ts',
     'listen.ts',
+    'hand-over-channel.ts',
+    'hand-over.ts',
+    'take-over.ts',
     'index.ts',
   ],
 }

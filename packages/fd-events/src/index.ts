@@ -9,6 +9,14 @@ export { delimited, type DelimitedOptions } from './delimited.js'
 export { SocketDuplex, toDuplex } from './duplex.js'
 export { EventFd, type EventFdEvents, type EventFdFromOptions, type EventFdOptions } from './event-fd.js'
 export { fixed } from './fixed.js'
+export { handOver, type HandedListener, type HandOverOptions, type IdleConnection } from './hand-over.js'
+export {
+  takeOver,
+  type ListenerMakers,
+  type TakenConnection,
+  type TakenOver,
+  type TakeOverOptions,
+} from './take-over.js'
 export { frames, FrameStream, type FrameEvents } from './frames.js'
 export type { Codec, Decoder } from './framing.js'
 export { lengthPrefixed, type LengthPrefix, type LengthPrefixedOptions } from './length-prefixed.js'
