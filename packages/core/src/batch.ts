@@ -24,7 +24,7 @@ export interface BatchRecord {
   readonly value: bigint
   /** What a timer's own clock showed when its counter was read, in nanoseconds. */
   readonly time: bigint
-  /** {@link MessageFlag}s of a message. */
+  /** `MessageFlag`s (of `sys`) of a message. */
   readonly messageFlags: number
   /** Where a message's head lies in `slab`, if it has one. */
   readonly messageHead: number

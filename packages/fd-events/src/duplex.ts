@@ -120,10 +120,12 @@ export class SocketDuplex extends Duplex {
     else this.once('finish', () => this.destroy())
   }
 
+  /** @internal */
   override _read(): void {
     if (this.#stream.paused) this.#stream.resume()
   }
 
+  /** @internal */
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
     const stream = this.#stream
     if (stream.closed) return callback(new SystemError(EPIPE, 'send', { path: stream.label }))
@@ -140,15 +142,18 @@ export class SocketDuplex extends Duplex {
     else this.#settle()
   }
 
+  /** @internal */
   override _writev(chunks: { chunk: Buffer }[], callback: Callback): void {
     this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), 'utf8', callback)
   }
 
+  /** @internal */
   override _final(callback: Callback): void {
     this.#stream.end()
     callback()
   }
 
+  /** @internal */
   override _destroy(error: Error | null, callback: Callback): void {
     clearTimeout(this.#timer)
     this.#timer = undefined // refreshing it would bring it back

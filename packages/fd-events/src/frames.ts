@@ -28,7 +28,9 @@ interface UntypedEmitter {
   on(event: string, listener: object): this
   once(event: string, listener: object): this
   removeListener(event: string, listener: object): this
+  /** Calls the listeners. */
   emit(event: string, ...args: unknown[]): boolean
+  /** How many listeners an event has. */
   listenerCount(event: string): number
 }
 const Emitter: new () => UntypedEmitter = EventEmitter

@@ -37,10 +37,22 @@ export interface HandedListener {
   close(): void
 }
 
+/** What can be handed over of connections: a `UnixStream`, a `TcpStream`. */
+export interface HandedStream {
+  /** Whether it was closed: then it is not handed over. */
+  readonly closed: boolean
+  /** The connected socket. */
+  readonly fd: number
+  /** Names it in errors. */
+  readonly label: string
+  /** Gives up the socket, with what was read and not sent. */
+  detach(): DetachedStream
+}
+
 /** A connection that may be handed over, and what the successor should know of it. */
 export interface IdleConnection {
   /** A `UnixStream` or a `TcpStream`. */
-  stream: { readonly closed: boolean; readonly fd: number; readonly label: string; detach(): DetachedStream }
+  stream: HandedStream
   /** Anything that JSON can carry. */
   state?: unknown
 }

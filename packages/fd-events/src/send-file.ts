@@ -11,7 +11,13 @@ import { abortSignal, checkOptions, func, integer, transfer } from '@fd-reactor/
 import { LATER } from './stream-queue.js'
 
 /** What has a file to send: a path, which is opened and closed, or a descriptor, an {@link FdHandle} or a `FileHandle` of `fs.promises`. */
-export type FileSource = PathLike | number | { readonly fd: number }
+export type FileSource = PathLike | number | HasDescriptor
+
+/** Whatever has a descriptor. */
+export interface HasDescriptor {
+  /** Its number. */
+  readonly fd: number
+}
 
 /** Where a file can be sent to: a Unix or TCP stream. */
 export interface FileTarget {

@@ -14,7 +14,15 @@ import { asDetached, type DetachedStream } from './stream-options.js'
  * One end of a pump: a stream, which is detached with what it has read and not sent, or the descriptor of a stream socket, pipe or FIFO.
  * The pump takes it over and closes it.
  */
-export type PumpEnd = FdHandle | { detach(): DetachedStream; close(): void }
+export type PumpEnd = FdHandle | Detachable
+
+/** A stream that a pump takes over. */
+export interface Detachable {
+  /** Gives up the socket, with what was read and not sent. */
+  detach(): DetachedStream
+  /** Closes it. */
+  close(): void
+}
 
 /** Options of {@link pump}. */
 export interface PumpOptions {

@@ -111,6 +111,7 @@ export abstract class StreamSocket<
     return this.#allowHalfOpen
   }
 
+  /** From now on. */
   set allowHalfOpen(allow: boolean) {
     this.#allowHalfOpen = allow
   }
@@ -210,7 +211,7 @@ export abstract class StreamSocket<
   }
 
   /**
-   * For what is sent by a function of its own: puts it behind what waits. `send` and `drop` are those of a {@link QueueItem}, and `send` is
+   * For what is sent by a function of its own: puts it behind what waits. `send` and `drop` are those of a `QueueItem`, and `send` is
    * given the socket.
    * @throws ReactorError `ERR_CLOSED`, or `ERR_STREAM_ENDED` after `end()`; what broke the stream.
    */

@@ -68,6 +68,7 @@ const NOBODY = new Set([-2, -111])
  * Not guaranteed: a file whose path is relative is only found when both have the same working directory. Makers must not set
  * `unlinkOnClose`. Connections are not counted for `maxConnections`.
  *
+ * @typeParam Makers - What makes the listeners, by name.
  * @throws ReactorError `ERR_HAND_OVER` when the predecessor refuses, ends early, offers a listener that nobody makes, or is not to be trusted;
  * `ERR_TIMEOUT`, `ERR_FDS_TRUNCATED` when descriptors run out; SystemError `EACCES`; what a maker throws; the signal's reason.
  * @throws TypeError, RangeError for options that do not exist or are out of range.

@@ -15,6 +15,7 @@ export type UnixAddress = string | AbstractName
 
 /** A name in the abstract namespace: text, or up to 107 bytes of any value. */
 export interface AbstractName {
+  /** Without the leading NUL, which is added. */
   abstract: string | Uint8Array
 }
 

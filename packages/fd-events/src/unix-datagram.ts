@@ -279,6 +279,7 @@ export class UnixDatagram<B extends boolean = false> extends MessageSocket<B> {
     return this.#again(super.sendBytes(bytes, offset, length), () => super.sendBytes(bytes, offset, length))
   }
 
+  /** The same for several. */
   protected override sendPacked(packed: PackedMessages, count: number): number {
     return this.#again(super.sendPacked(packed, count), () => super.sendPacked(packed, count))
   }

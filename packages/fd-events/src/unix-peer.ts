@@ -17,7 +17,15 @@ export interface UnixPeer extends PeerCredentials {
  * Who may connect: whose user is among `uids`, or who has one of `gids` as its group or as a supplementary one; or whom a function
  * lets in. A function that throws lets nobody in.
  */
-export type Allow = { uids?: readonly number[]; gids?: readonly number[] } | ((peer: UnixPeer) => boolean)
+export type Allow = AllowLists | ((peer: UnixPeer) => boolean)
+
+/** Who may connect: a user of the one list, or a member of a group of the other. */
+export interface AllowLists {
+  /** User ids. */
+  uids?: readonly number[]
+  /** Group ids; supplementary groups count. */
+  gids?: readonly number[]
+}
 
 /** Who is at the other end of `fd`. */
 export function peerOf(fd: number): UnixPeer {

@@ -122,6 +122,7 @@ export abstract class UnixSocketListener<
     return this.#name.unlinkOnClose
   }
 
+  /** From now on. */
   set unlinkOnClose(unlink: boolean) {
     this.#name.unlinkOnClose = unlink
   }

@@ -4,8 +4,10 @@ import { chmodSync, existsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { once, type FdHandle, type Reactor } from '@fd-reactor/core'
+import { FdHandle, once, type Reactor } from '@fd-reactor/core'
+import { transfer } from '@fd-reactor/core/sys'
 import {
+  EventFd,
   handOver,
   ms,
   seconds,
@@ -18,8 +20,10 @@ import {
   UnixStream,
   type HandOverOptions,
   type IdleConnection,
+  type ListenerMakers,
   type SendOutcome,
   type TakenOver,
+  type TakeOverOptions,
 } from '@fd-reactor/fd-events'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { runScript, withoutLeakCheck } from '../../core/test/support/child.js'
@@ -192,7 +196,11 @@ describe('listeners', () => {
       false,
     ])
     let accepted = 0
-    for (const listener of [unix, packets, tcp, abstract]) listener?.on('connection', () => accepted++)
+    const count = (): number => accepted++
+    unix?.on('connection', count)
+    packets?.on('connection', count)
+    tcp?.on('connection', count)
+    abstract?.on('connection', count)
     rawClient(path)
     await UnixSeqpacket.connect(reactor, `${path}.packets`)
     await TcpStream.connect(reactor, { host: '127.0.0.1', port })
@@ -243,7 +251,7 @@ describe('who begins', () => {
   test('finds that nobody offers, and listens', async () => {
     const reactor = openReactor()
     const path = socketPath()
-    const start = async (): Promise<TakenOver<object> | undefined> =>
+    const start = async (): Promise<TakenOver<ListenerMakers> | undefined> =>
       takeOver(reactor, path, { listeners: {} })
     expect(await start()).toBeUndefined()
     leaveDeadSocket(path)
@@ -374,6 +382,45 @@ describe('connections', () => {
     const waiting = readNow(client)?.length ?? 0
     expect(waiting + (connection?.unsent.length ?? 0)).toBe(block.length)
     connection?.handle.close()
+  })
+
+  test('go with descriptors that nobody had taken', async () => {
+    const reactor = openReactor()
+    const web = UnixListener.listen(reactor, socketPath(), { maxFds: 2 })
+    const streams: UnixStream[] = []
+    web.on('connection', (stream) => {
+      streams.push(stream)
+      stream.on('data', () => expect.unreachable('descriptors come first'))
+    })
+    const client = await UnixStream.connect(reactor, web.path)
+    const bell = new EventFd(reactor)
+    using passed = new FdHandle(transfer.duplicate(bell.fd))
+    client.send('with it', { fds: [passed] })
+    await until(() => streams[0]?.readableLength === 7)
+    await quiet()
+    const control = `${web.path}.control`
+    const given = handOver(reactor, control, {
+      listeners: { web },
+      connections: () => streams.map((stream) => ({ stream })),
+    })
+    const successor = openReactor()
+    const taken = await takeOver(successor, control, {
+      listeners: { web: (handle) => UnixListener.from(successor, handle) },
+      connections: true,
+    })
+    expect(await given).toBe(true)
+    const heard: string[] = []
+    for (const each of taken?.connections ?? []) {
+      const stream = UnixStream.from(successor, each, { maxFds: 2 })
+      stream.on('fds', (fds) => {
+        heard.push(`${fds.length} descriptors`)
+        for (const fd of fds) EventFd.from(successor, fd).write(5n)
+      })
+      stream.on('data', (bytes) => heard.push(String(bytes)))
+    }
+    const [count] = await once(bell, 'event', { signal: AbortSignal.timeout(5000) })
+    await until(() => heard.length === 2)
+    expect([count, heard]).toEqual([5n, ['1 descriptors', 'with it']])
   })
 
   test('over TCP go too', async () => {
@@ -519,7 +566,7 @@ describe('a predecessor that is killed', () => {
     ['connection', 'listener or connection or offered'],
   ])('at the stage "%s" leaves nothing, and a second try finds nobody', async (stage, due) => {
     const reactor = openReactor()
-    const start = async (control: string): Promise<TakenOver<object> | undefined> =>
+    const start = async (control: string): Promise<TakenOver<ListenerMakers> | undefined> =>
       takeOver(reactor, control, {
         listeners: { web: (handle: FdHandle) => UnixListener.from(reactor, handle) },
         connections: true,
@@ -816,7 +863,7 @@ describe('options', () => {
     [{}, "takeOver option 'listeners' must be an object whose values are functions that make listeners"],
     [{ listeners: {}, connections: 1 }, "takeOver option 'connections' must be a boolean, not 1"],
   ])('of takeOver: %j', async (options, message) => {
-    await expect(takeOver(reactor, 'x', options as { listeners: object })).rejects.toThrow(message)
+    await expect(takeOver(reactor, 'x', options as TakeOverOptions<ListenerMakers>)).rejects.toThrow(message)
   })
 
   test('a path that is none is named', async () => {

@@ -44,7 +44,7 @@ export const Drain = {
 /** One of {@link Drain}'s numbers. */
 export type Drain = (typeof Drain)[keyof typeof Drain]
 
-/** Bits of {@link BatchRecord.messageFlags}. */
+/** Bits of `BatchRecord.messageFlags`. */
 export const MessageFlag = {
   /** MSG_CTRUNC: descriptors or credentials came that there was no room for; the kernel closed them. */
   ControlTruncated: 0x08,
@@ -85,32 +85,66 @@ export const TimerFlag = {
 } as const
 
 /** Address families, `AF_*`. @see socket(2) */
-export const Domain = { Unix: 1, Ipv4: 2, Ipv6: 10 } as const
+export const Domain = {
+  /** AF_UNIX. */
+  Unix: 1,
+  /** AF_INET. */
+  Ipv4: 2,
+  /** AF_INET6. */
+  Ipv6: 10,
+} as const
 
 /** Types of sockets, `SOCK_*`. @see socket(2) */
-export const SocketType = { Stream: 1, Datagram: 2, Seqpacket: 5 } as const
+export const SocketType = {
+  /** SOCK_STREAM: bytes, connected. */
+  Stream: 1,
+  /** SOCK_DGRAM: messages. */
+  Datagram: 2,
+  /** SOCK_SEQPACKET: messages, connected. */
+  Seqpacket: 5,
+} as const
 
 /** Socket options whose value is an int: level, option, and what the errors call it. @see socket(7), ipv6(7), tcp(7) */
 export const SocketOption = {
+  /** SO_REUSEADDR. */
   ReuseAddress: [1, 2, 'SO_REUSEADDR'],
+  /** SO_TYPE. */
   Type: [1, 3, 'SO_TYPE'],
+  /** SO_ERROR. */
   Error: [1, 4, 'SO_ERROR'],
+  /** SO_SNDBUF. */
   SendBuffer: [1, 7, 'SO_SNDBUF'],
+  /** SO_RCVBUF. */
   ReceiveBuffer: [1, 8, 'SO_RCVBUF'],
+  /** SO_KEEPALIVE. */
   KeepAlive: [1, 9, 'SO_KEEPALIVE'],
+  /** SO_REUSEPORT. */
   ReusePort: [1, 15, 'SO_REUSEPORT'],
+  /** SO_PASSCRED. */
   PassCredentials: [1, 16, 'SO_PASSCRED'],
+  /** SO_TIMESTAMP. */
   Timestamp: [1, 29, 'SO_TIMESTAMP'],
+  /** SO_ACCEPTCONN. */
   Listening: [1, 30, 'SO_ACCEPTCONN'],
+  /** SO_DOMAIN. */
   Domain: [1, 39, 'SO_DOMAIN'],
+  /** SO_PASSPIDFD. */
   PassPidFd: [1, 76, 'SO_PASSPIDFD'],
+  /** TCP_NODELAY. */
   NoDelay: [6, 1, 'TCP_NODELAY'],
+  /** TCP_KEEPIDLE. */
   KeepIdle: [6, 4, 'TCP_KEEPIDLE'],
+  /** TCP_KEEPINTVL. */
   KeepInterval: [6, 5, 'TCP_KEEPINTVL'],
+  /** TCP_KEEPCNT. */
   KeepCount: [6, 6, 'TCP_KEEPCNT'],
+  /** TCP_USER_TIMEOUT. */
   UserTimeout: [6, 18, 'TCP_USER_TIMEOUT'],
+  /** TCP_FASTOPEN. */
   FastOpen: [6, 23, 'TCP_FASTOPEN'],
+  /** TCP_FASTOPEN_CONNECT. */
   FastOpenConnect: [6, 30, 'TCP_FASTOPEN_CONNECT'],
+  /** IPV6_V6ONLY. */
   Ipv6Only: [41, 26, 'IPV6_V6ONLY'],
 } as const
 /** One of {@link SocketOption}. */
