@@ -65,6 +65,8 @@ const files = {
     'unix-stream.ts',
     'unix-listener.ts',
     'message-options.ts',
+    'message-info.ts',
+    'message-setup.ts',
     'message-queue.ts',
     'message-socket.ts',
     'unix-datagram.ts',

@@ -1,7 +1,7 @@
 // The reference that the other echo servers are compared with: one thread, one level-triggered epoll set, one
 // read and one write per message, nothing else.
 //
-//   echo-epoll PATH block|spin
+//   echo-epoll PATH|seqpacket:PATH block|spin
 //
 // Prints `ready` once it listens on the Unix socket PATH. `spin` never sleeps in the kernel. It is written
 // for `load`, whose clients wait for what they sent before they send more, so a reply always fits into the
@@ -27,10 +27,13 @@ static void Watch(int epoll, int fd) {
 }
 
 static int Listen(const char* path) {
+  static const char kPackets[] = "seqpacket:";
+  int packets = strncmp(path, kPackets, strlen(kPackets)) == 0;
+  if (packets) path += strlen(kPackets);
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (strlen(path) >= sizeof address.sun_path) errx(1, "path too long: %s", path);
   strcpy(address.sun_path, path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int fd = socket(AF_UNIX, (packets ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) err(1, "socket");
   if (bind(fd, (const struct sockaddr*)&address, sizeof address) != 0) err(1, "bind %s", path);
   if (listen(fd, kBacklog) != 0) err(1, "listen");
@@ -48,7 +51,7 @@ static void Echo(int fd) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 3) errx(2, "usage: echo-epoll PATH block|spin");
+  if (argc != 3) errx(2, "usage: echo-epoll PATH|seqpacket:PATH block|spin");
   int timeout = strcmp(argv[2], "spin") == 0 ? 0 : -1;
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // a spinning server must not outlive a bench that was killed
   signal(SIGPIPE, SIG_IGN);          // a client may leave at any time

@@ -1,6 +1,6 @@
-// A closed-loop load generator for echo servers on a Unix socket.
+// A closed-loop load generator for echo servers on a Unix socket, or on a TCP port of the loopback interface.
 //
-//   load PATH SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID
+//   load PATH|seqpacket:PATH|tcp://127.0.0.1:PORT SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID
 //
 // Every client sends PIPELINE messages of SIZE bytes in one write, waits until all of them have come back,
 // and goes on at once; a round trip is the time from that write to the last byte. After a warm-up of a
@@ -11,6 +11,8 @@
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,11 +58,26 @@ static double Percentile(double share) {
   return (double)((uint64_t)(index - shift * kSubBuckets) << shift) / 1e3;
 }
 
+static int ConnectTcp(const char* port) {
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) err(1, "socket");
+  if (connect(fd, (const struct sockaddr*)&address, sizeof address) != 0) err(1, "connect to port %s", port);
+  if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) err(1, "TCP_NODELAY");
+  return fd;
+}
+
 static int Connect(const char* path) {
+  static const char kTcp[] = "tcp://127.0.0.1:";
+  if (strncmp(path, kTcp, strlen(kTcp)) == 0) return ConnectTcp(path + strlen(kTcp));
+  static const char kPackets[] = "seqpacket:";  // one message in flight: each comes back by itself
+  int packets = strncmp(path, kPackets, strlen(kPackets)) == 0;
+  if (packets) path += strlen(kPackets);
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   if (strlen(path) >= sizeof address.sun_path) errx(1, "path too long: %s", path);
   strcpy(address.sun_path, path);
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd = socket(AF_UNIX, (packets ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC, 0);
   if (fd < 0) err(1, "socket");
   if (connect(fd, (const struct sockaddr*)&address, sizeof address) != 0) err(1, "connect %s", path);
   return fd;
@@ -89,7 +106,8 @@ static void CheckEcho(Client* client, const char* burst, char* echo, size_t leng
 }
 
 int main(int argc, char** argv) {
-  if (argc != 8) errx(2, "usage: load PATH SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID");
+  if (argc != 8)
+    errx(2, "usage: load PATH|tcp://127.0.0.1:PORT SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID");
   size_t size = strtoul(argv[2], NULL, 10), clients = strtoul(argv[3], NULL, 10);
   size_t pipeline = strtoul(argv[4], NULL, 10), length = size * pipeline;
   double seconds = strtod(argv[5], NULL);

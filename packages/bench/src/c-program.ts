@@ -11,7 +11,9 @@ import { fileURLToPath } from 'node:url'
 const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror']
 
 /** The path of the compiled program `name`. */
-export function cProgram(name: 'echo-epoll' | 'load'): string {
+export function cProgram(
+  name: 'connect' | 'dgram' | 'download' | 'echo-epoll' | 'load' | 'sendfile',
+): string {
   const source = fileURLToPath(new URL(`../c/${name}.c`, import.meta.url))
   const folder = fileURLToPath(new URL('../build/', import.meta.url))
   const hash = createHash('sha256')

@@ -5,11 +5,13 @@ import { pinned, processors } from './machine.js'
 import { parseFigures } from './report.js'
 import type { Server } from './server.js'
 
-const MESSAGE_BYTES = 64
+const SMALL_BYTES = 64
 
 /** What clients do. */
 export interface Load {
   clients: number
+  /** Size of a message. Default 64. */
+  bytes?: number
   /** Messages that each client has in flight. */
   pipeline: number
   seconds: number
@@ -33,9 +35,9 @@ export type LoadFigures = Record<(typeof FIGURES)[number], number>
 /** Loads `server` and measures. */
 export async function runLoad(
   server: Server,
-  { clients, pipeline, seconds, spin = false }: Load,
+  { clients, bytes = SMALL_BYTES, pipeline, seconds, spin = false }: Load,
 ): Promise<LoadFigures> {
-  const numbers = [MESSAGE_BYTES, clients, pipeline, seconds].map(String)
-  const command = [cProgram('load'), server.path, ...numbers, spin ? 'spin' : 'block', String(server.pid)]
+  const numbers = [bytes, clients, pipeline, seconds].map(String)
+  const command = [cProgram('load'), server.address, ...numbers, spin ? 'spin' : 'block', String(server.pid)]
   return parseFigures(await output(pinned(processors().load, command)), FIGURES)
 }

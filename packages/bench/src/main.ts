@@ -8,10 +8,15 @@
 import { constants } from 'node:os'
 import { InvalidArgumentError, program } from 'commander'
 import { benchBusyPoll } from './busypoll.js'
+import { benchConnections } from './connections.js'
+import { benchDgram } from './dgram.js'
 import { benchDispatch } from './dispatch.js'
 import { benchEcho } from './echo.js'
 import { machine, machineLine } from './machine.js'
+import { benchUdsVsTcp } from './uds-vs-tcp.js'
 import { render, type Effort, type Report } from './report.js'
+import { benchSendFile } from './sendfile.js'
+import { benchSeqpacket } from './seqpacket.js'
 
 interface Options extends Effort {
   json?: true
@@ -50,6 +55,11 @@ function addBench(name: string, description: string, bench: (options: Options) =
 
 addBench('echo', 'echo servers on a Unix socket: C epoll, Node net, and ours', benchEcho)
 addBench('busypoll', 'one-client round trips while both ends poll', benchBusyPoll)
+addBench('connections', '10,000 open connections: ours and Node net', benchConnections)
+addBench('uds-vs-tcp', 'the same server on a Unix socket and on TCP loopback', benchUdsVsTcp)
+addBench('sendfile', 'files over a Unix socket: sendFile(), createReadStream().pipe(), and C', benchSendFile)
+addBench('dgram', 'datagrams one way: ours, npm unix-dgram, and C with recvmmsg and sendmmsg', benchDgram)
+addBench('seqpacket', 'echo servers on a Unix socket of packets: ours and C epoll', benchSeqpacket)
 addBench('dispatch', '200 ready eventfds per batch: ours and npm epoll', benchDispatch)
 
 // Servers are killed by an `exit` listener, which a signal's default action would skip.

@@ -69,7 +69,8 @@ export function render({ title, tables, bars }: Report): string {
     caption: 'bars (medians of the rounds judged)',
     rows: bars.map(({ claim, measured, met }) => [claim, formatSpread(measured), met ? 'met' : 'NOT MET']),
   }
-  return [title, ...[...tables, barTable].map(renderTable)].join('\n\n')
+  const shown = bars.length > 0 ? [...tables, barTable] : tables
+  return [title, ...shown.map(renderTable)].join('\n\n')
 }
 
 function renderTable({ caption, rows }: Table): string {

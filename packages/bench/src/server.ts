@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { cProgram } from './c-program.js'
 import { pinned, processors } from './machine.js'
@@ -32,10 +33,23 @@ export const ours =
   (bytes: 'copy' | 'borrow' | 'offsets', busyPollMicros = 0): Candidate =>
   (path) => [process.execPath, serverFile('fd-reactor'), path, bytes, String(busyPollMicros)]
 
+/** The same program for either address. */
+export const anyAddress =
+  (kind: 'unix' | 'tcp'): Candidate =>
+  (path) => [process.execPath, serverFile('any-address'), path, kind]
+
+/** Reports what `count` open connections cost. */
+export const holding =
+  (kind: string, count: number): Candidate =>
+  (path) => [process.execPath, '--expose-gc', serverFile('hold'), path, kind, String(count)]
+
 /** A running server. */
 export class Server implements AsyncDisposable {
   readonly pid: number
-  readonly path: string
+  /** Its socket's path, or what it says when it is ready: `ready tcp://127.0.0.1:PORT`. */
+  address: string
+  /** What it prints after `ready`. */
+  readonly output: Readable
   readonly #child: ChildProcess
   readonly #folder: string
   readonly #cleanUp = (): void => {
@@ -50,12 +64,14 @@ export class Server implements AsyncDisposable {
     const path = join(folder, 'echo.sock')
     const [file = '', ...args] = pinned(processor, candidate(path))
     const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] })
-    const server = new Server(child, folder, path)
+    const server = new Server(child, child.stdout, folder, path)
     try {
       const signal = AbortSignal.timeout(START_LIMIT_MS)
       const ended = once(child, 'exit', { signal }).then(() => 'ended')
       const said = await Promise.race([once(child.stdout, 'data', { signal }).then(String), ended])
-      if (said.trim() !== 'ready') throw new Error(`${args.join(' ')}: expected ready, got ${said}`)
+      const [word, address] = said.trim().split(' ')
+      if (word !== 'ready') throw new Error(`${args.join(' ')}: expected ready, got ${said}`)
+      server.address = address ?? path
     } catch (error) {
       await server[Symbol.asyncDispose]()
       throw error
@@ -63,9 +79,10 @@ export class Server implements AsyncDisposable {
     return server
   }
 
-  private constructor(child: ChildProcess, folder: string, path: string) {
+  private constructor(child: ChildProcess, output: Readable, folder: string, path: string) {
+    this.output = output
     this.pid = child.pid ?? 0
-    this.path = path
+    this.address = path
     this.#child = child
     this.#folder = folder
     process.once('exit', this.#cleanUp)

@@ -17,8 +17,9 @@ namespace fdr {
 
 namespace {
 
-constexpr size_t kAddress = 128;  // room for any sockaddr
-constexpr size_t kStagger = 64;   // keeps the starts of large strides out of one set of the cache
+constexpr size_t kAddress = 128;      // room for any sockaddr
+constexpr size_t kFirstMessages = 2;  // one that is there mostly, and none
+constexpr size_t kStagger = 64;       // keeps the starts of large strides out of one set of the cache
 
 constexpr size_t Align(size_t size) { return (size + 7) & ~size_t{7}; }
 
@@ -137,32 +138,42 @@ void DrainMessages(Batch& batch, const Slot& slot, uint32_t index, uint32_t reve
   const Wanted wanted(slot);
   MessageScratch& scratch = ScratchOf(environment);
   const size_t stride = wanted.Stride();
-  const size_t count = std::min({kMessages, batch.SlabRoom() / stride, batch.capacity - batch.count});
-  uint8_t* const base = batch.slab + batch.slab_used;
-  for (size_t i = 0; i < count; i++) Prepare(scratch, i, base + i * stride, wanted.bytes, wanted);
-  // MSG_TRUNC: the length that a message had, not what was kept of it.
-  const int64_t received = Syscall([&] {
-    return syscall(SYS_recvmmsg, slot.fd, scratch.headers.data(), count,
-                   MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC, nullptr);
-  });
-  if (received < 0) {
-    // A datagram socket that somebody has shut for reading is ready for ever, and has nothing.
-    const bool shut = received == -EAGAIN && (revents & EPOLLRDHUP) != 0;
-    if (received == -EAGAIN && !shut && (revents & EPOLLOUT) == 0) return;
-    Record& record = Append(batch, slot, index, revents);
-    record.result = shut ? 0 : static_cast<int32_t>(received);
-    if (shut) record.message.flags = kMessageEnd;
-    return;
-  }
-  for (size_t i = 0; i < static_cast<size_t>(received); i++) {
-    const size_t full_size = scratch.headers[i].msg_len;
-    const size_t size = std::min(full_size, wanted.bytes);
-    // Packed together, so that the next socket finds room. What is behind this message has been packed or is
-    // further away.
-    if (i > 0) memmove(batch.slab + batch.slab_used, base + i * stride, size);
-    AppendMessage(batch, slot, index, revents, size, full_size, scratch.headers[i].msg_hdr, wanted,
-                  environment);
-    if ((batch.records[batch.count - 1].message.flags & kMessageEnd) != 0) return;  // it would repeat itself
+  size_t left = kMessages;
+  size_t count = kFirstMessages;  // preparing for many costs more than receiving one
+  for (;;) {
+    count = std::min({count, left, batch.SlabRoom() / stride, batch.capacity - batch.count});
+    if (count == 0) return;
+    uint8_t* const base = batch.slab + batch.slab_used;
+    for (size_t i = 0; i < count; i++) Prepare(scratch, i, base + i * stride, wanted.bytes, wanted);
+    // MSG_TRUNC: the length that a message had, not what was kept of it.
+    const int64_t received = Syscall([&] {
+      return syscall(SYS_recvmmsg, slot.fd, scratch.headers.data(), count,
+                     MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC, nullptr);
+    });
+    if (received < 0) {
+      const bool first = left == kMessages;
+      // A datagram socket that somebody has shut for reading is ready for ever, and has nothing.
+      const bool shut = first && received == -EAGAIN && (revents & EPOLLRDHUP) != 0;
+      if (received == -EAGAIN && !shut && (!first || (revents & EPOLLOUT) == 0)) return;
+      Record& record = Append(batch, slot, index, revents);
+      record.result = shut ? 0 : static_cast<int32_t>(received);
+      if (shut) record.message.flags = kMessageEnd;
+      return;
+    }
+    for (size_t i = 0; i < static_cast<size_t>(received); i++) {
+      const size_t full_size = scratch.headers[i].msg_len;
+      const size_t size = std::min(full_size, wanted.bytes);
+      // Packed together, so that the next socket finds room. What is behind this message has been packed or
+      // is further away.
+      if (i > 0) memmove(batch.slab + batch.slab_used, base + i * stride, size);
+      AppendMessage(batch, slot, index, revents, size, full_size, scratch.headers[i].msg_hdr, wanted,
+                    environment);
+      if ((batch.records[batch.count - 1].message.flags & kMessageEnd) != 0)
+        return;  // it would repeat itself
+    }
+    left -= static_cast<size_t>(received);
+    if (static_cast<size_t>(received) < count) return;
+    count = kMessages;
   }
 }
 

@@ -107,7 +107,7 @@ export class PackedMessages {
     at += PACKED_BYTES / 4
     if (address !== undefined) this.#bytes.set(address, at * 4)
     at += align(addressLength) / 4
-    for (const [index, { fd }] of fds.entries()) this.#ints[at + index] = fd
+    for (let index = 0; index < fds.length; index++) this.#ints[at + index] = fds[index]?.fd ?? -1
     at += align(fds.length * 4) / 4
     this.#bytes.set(bytes, at * 4)
     return this.#end - start

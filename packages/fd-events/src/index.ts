@@ -4,12 +4,18 @@
  */
 export { minutes, ms, seconds, us } from './durations.js'
 export { inheritedListeners, type InheritedKind, type InheritedListener } from './activation.js'
-export type { ByteStream } from './byte-stream.js'
+export type { ByteStream, Deferring } from './byte-stream.js'
 export { delimited, type DelimitedOptions } from './delimited.js'
 export { SocketDuplex, toDuplex } from './duplex.js'
 export { EventFd, type EventFdEvents, type EventFdFromOptions, type EventFdOptions } from './event-fd.js'
 export { fixed } from './fixed.js'
-export { handOver, type HandedListener, type HandOverOptions, type IdleConnection } from './hand-over.js'
+export {
+  handOver,
+  type HandedListener,
+  type HandedStream,
+  type HandOverOptions,
+  type IdleConnection,
+} from './hand-over.js'
 export {
   takeOver,
   type ListenerMakers,
@@ -36,8 +42,22 @@ export {
 export type { Limit, LimitOptions } from './socket-limits.js'
 export type { Borrow, DetachedStream, StreamEvents, StreamOptions } from './stream-options.js'
 export { StreamSocket } from './stream-socket.js'
-export { sendFile, type FileSource, type FileTarget, type SendFileOptions } from './send-file.js'
-export { proxy, pump, type ProxyBytes, type ProxyOptions, type PumpEnd, type PumpOptions } from './splice.js'
+export {
+  sendFile,
+  type FileSource,
+  type FileTarget,
+  type HasDescriptor,
+  type SendFileOptions,
+} from './send-file.js'
+export {
+  proxy,
+  pump,
+  type Detachable,
+  type ProxyBytes,
+  type ProxyOptions,
+  type PumpEnd,
+  type PumpOptions,
+} from './splice.js'
 export { connect, listen, type ConnectOptions, type ListenOptions } from './listen.js'
 export type { TcpAddress } from './tcp-address.js'
 export { TcpConnectError } from './tcp-connect.js'
@@ -50,7 +70,7 @@ export {
 export type { KeepAlive, TcpStreamOptions } from './tcp-options.js'
 export { TcpStream, type TcpConnectOptions, type TcpStreamEvents } from './tcp-stream.js'
 export type { AbstractName, UnixAddress } from './unix-address.js'
-export type { Allow, UnixPeer } from './unix-peer.js'
+export type { Allow, AllowLists, UnixPeer } from './unix-peer.js'
 export type { FileOwner } from './unix-path.js'
 export {
   UnixSocketListener,

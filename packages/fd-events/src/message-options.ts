@@ -57,7 +57,7 @@ export interface MessageOptions<B extends boolean = false> extends SourceOptions
   maxMessageBytes?: number
   /** How many descriptors may come with a message, at most 253. Default 0: the kernel closes those that come. */
   maxFds?: number
-  /** Asks for `info.credentials` (SO_PASSCRED). Default false. */
+  /** Asks for `info.credentials` (SO_PASSCRED); what was sent before it was set comes with pid 0 and nobody's ids. Default false. */
   credentials?: boolean
   /** Asks for `info.pidFd` (SO_PASSPIDFD, Linux 6.5). Default false. */
   pidFd?: boolean

@@ -160,18 +160,20 @@ export class MessageQueue {
     this.#tell()
   }
 
-  /** Tries to send what waits in a lane; true when some of it left. */
+  /** Tries to send what waits in a lane; true when some of it left. Why the rest did not is seen at the next try. */
   retry(lane: Lane): boolean {
     const { messages, packed } = lane
-    const before = messages.length
-    while (messages.length > 0) {
-      const result = this.#channel.sendPacked(packed, Math.min(messages.length, RETRIED))
+    let progress = false
+    for (let short = false; messages.length > 0 && !short;) {
+      const count = Math.min(messages.length, RETRIED)
+      const result = this.#channel.sendPacked(packed, count)
       if (result === EAGAIN) break
+      progress = true
+      short = result >= 0 && result < count
       for (let taken = 0; taken < result; taken++) this.#finish(this.#shift(lane), 'sent')
       if (result < 0) this.#refuse(this.#shift(lane), result)
     }
     if (messages.length === 0) this.#waiting.delete(lane.key)
-    const progress = messages.length < before
     this.#tell()
     return progress
   }

@@ -12,15 +12,15 @@ import {
   ReactorError,
   Source,
   SystemError,
-  takeMessageHead,
   type BatchRecord,
   type EventMap,
   type FdHandle,
   type PackedMessages,
   type Reactor,
 } from '@fd-reactor/core'
-import { MessageFlag, socket, SocketOption } from '@fd-reactor/core/sys'
+import { MessageFlag } from '@fd-reactor/core/sys'
 import process from 'node:process'
+import { closeInfo, copyOf, InfoDecoder, isMessage, PLAIN } from './message-info.js'
 import type {
   DetachedMessages,
   MessageEvents,
@@ -30,28 +30,13 @@ import type {
   SendOutcome,
 } from './message-options.js'
 import { MessageQueue, type Destination, type Lane } from './message-queue.js'
-import { decodeUnixAddress, type UnixAddress } from './unix-address.js'
+import { explainRefusal, prepared } from './message-setup.js'
 
 const EAGAIN = -11
-const EMSGSIZE = -90
-const ENOBUFS = -105
-const ENOPROTOOPT = -92
-const ETOOMANYREFS = -109
 const DEFAULT_MESSAGE_BYTES = 64 * 1024
 const DEFAULT_QUEUE_LIMIT = 1024
 const DEFAULT_HIGH_WATER_MARK = 64 * 1024
 const NO_BYTES = Buffer.alloc(0)
-/** What the kernel adds to a message when it counts it against SO_SNDBUF. */
-const SEND_OVERHEAD = 32
-
-/** The info of a message that brought nothing; one for all, so that it costs nothing. */
-const PLAIN: MessageInfo = Object.freeze({
-  from: undefined,
-  credentials: undefined,
-  fds: Object.freeze([]),
-  pidFd: undefined,
-  truncatedFrom: undefined,
-})
 
 /** What kind of socket it is. */
 export interface MessageKind {
@@ -80,6 +65,7 @@ export abstract class MessageSocket<
   readonly #highWaterMark: number
   readonly #queueLimit: number
   readonly #queue: MessageQueue
+  readonly #infos = new InfoDecoder()
   #unread: [bytes: Buffer, info: MessageInfo][] = []
   #received = 0
   #needsDrain = false
@@ -91,8 +77,6 @@ export abstract class MessageSocket<
   #view: Buffer | undefined
   #slab: Buffer = NO_BYTES
   #viewOffset = 0
-  #from: UnixAddress | undefined
-  #fromBytes: Buffer = NO_BYTES
 
   protected constructor(reactor: Reactor, handle: FdHandle, options: MessageOptions<B>, kind: MessageKind) {
     const {
@@ -103,7 +87,7 @@ export abstract class MessageSocket<
     } = options
     const argument = messageArgument({ maxBytes: maxMessageBytes, maxFds, credentials, pidFd, ...kind })
     const registration = { drain: Drain.Messages, interest: Interest.In | Interest.RdHup, argument }
-    super(reactor, prepared(handle, options, kind), registration, options)
+    super(reactor, prepared(handle, options, kind.packets), registration, options)
     this.#handle = handle
     this.#borrow = options.borrow ?? false
     this.#maxFds = maxFds
@@ -113,7 +97,11 @@ export abstract class MessageSocket<
       {
         sendBytes: (bytes, offset, length) => this.sendBytes(bytes, offset, length),
         sendPacked: (packed, count) => this.sendPacked(packed, count),
-        explain: (errno, length, destination) => this.#explain(errno, length, destination),
+        explain: (errno, length, destination) => {
+          const path = this.nameOf(destination)
+          const refusal = { errno, length, path, queueLimit: this.#queueLimit }
+          return explainRefusal(this.owned ? this.#handle : undefined, refusal)
+        },
         breaks: (errno) => this.breaks(errno),
         onCongested: (lane) => this.onCongested(lane),
         onLost: (error) => this.lose(error),
@@ -149,10 +137,12 @@ export abstract class MessageSocket<
   /** Descriptors came that did not fit; the message is gone. */
   protected abstract onTruncatedFds(error: ReactorError): void
 
+  /** What waits to be sent. */
   protected get queue(): MessageQueue {
     return this.#queue
   }
 
+  /** The socket. */
   protected get handle(): FdHandle {
     return this.#handle
   }
@@ -255,7 +245,7 @@ export abstract class MessageSocket<
         ),
       )
     }
-    const info = this.#infoOf(record)
+    const info = this.#infos.decode(record)
     if (!this.flowing || this.#unread.length > 0) {
       this.#unread.push([copyOf(record), info])
       return this.emitKept()
@@ -276,7 +266,7 @@ export abstract class MessageSocket<
   override onSettle(record: BatchRecord): void {
     if (record.result < 0 || (record.messageFlags & MessageFlag.End) !== 0) return
     if (this.#detaching && (record.messageFlags & MessageFlag.ControlTruncated) === 0) {
-      this.#unread.push([copyOf(record), this.#infoOf(record)])
+      this.#unread.push([copyOf(record), this.#infos.decode(record)])
     } else closeMessageHead(record)
   }
 
@@ -335,27 +325,29 @@ export abstract class MessageSocket<
     else this.#flush(false)
   }
 
-  /** Tries to send everything. */
+  /** Lets go what the kernel takes. */
   protected flushAll(): void {
     this.#queue.flush()
-    for (const lane of [...this.#queue.lanes]) this.#queue.retry(lane)
+    for (const lane of [...this.#queue.lanes]) while (this.#queue.retry(lane) && lane.messages.length > 0);
   }
 
   /** For subclasses that end when everything is sent, or because nothing can be. */
   protected onFlushed(): void {}
 
+  /** send(2) to whom it is connected: how many bytes, or -errno. */
   protected sendBytes(bytes: Uint8Array, offset: number, length: number): number {
     return this.reactor.send(this.#handle, bytes, offset, length)
   }
 
+  /** sendmmsg(2) of the first `count`: how many, or -errno. */
   protected sendPacked(packed: PackedMessages, count: number): number {
     return packed.send(this.#handle, count)
   }
 
   #flush(hasRoom: boolean): void {
     if (this.#queue.count > 0) {
-      if (hasRoom && this.watchesRoom) this.flushAll()
-      else this.#queue.flush()
+      this.#queue.flush()
+      if (hasRoom && this.watchesRoom) for (const lane of this.#queue.lanes) this.#queue.retry(lane)
     }
     if (this.closed) return
     this.onFlushed()
@@ -379,92 +371,4 @@ export abstract class MessageSocket<
     this.update()
     this.fire('drain')
   }
-
-  #infoOf(record: BatchRecord): MessageInfo {
-    const head = takeMessageHead(record)
-    if (head === undefined) return PLAIN
-    const { address, credentials, fds, pidFd, fullLength } = head
-    for (const fd of fds) fd.guard()
-    const cut = (record.messageFlags & MessageFlag.Truncated) !== 0
-    return {
-      from: address.length === 0 ? undefined : this.#decoded(address),
-      credentials,
-      fds,
-      pidFd: pidFd?.guard(),
-      truncatedFrom: cut ? fullLength : undefined,
-    }
-  }
-
-  /** Several messages in a row mostly come from the same sender. */
-  #decoded(bytes: Buffer): UnixAddress | undefined {
-    if (!bytes.equals(this.#fromBytes)) {
-      this.#fromBytes = Buffer.from(bytes)
-      this.#from = decodeUnixAddress(this.#fromBytes)
-    }
-    return this.#from
-  }
-
-  #explain(errno: number, length: number, destination: Destination): SystemError {
-    let hint: string | undefined
-    if (errno === EMSGSIZE && this.owned) {
-      const size = socket.get(this.#handle.fd, SocketOption.SendBuffer)
-      hint = `The message has ${length} bytes, and SO_SNDBUF (${size}) allows ${size - SEND_OVERHEAD}: raise sendBuffer (at most /proc/sys/net/core/wmem_max), or send less at a time`
-    } else if (errno === ENOBUFS) {
-      hint = `${this.#queueLimit} messages wait for it already (queueLimit): go on at 'drain' when send() returned false`
-    } else hint = SEND_HINTS[errno]
-    return new SystemError(errno, 'sendmsg', { path: this.nameOf(destination), hint })
-  }
-}
-
-const SEND_HINTS: Readonly<Record<number, string>> = {
-  [EAGAIN]: "The receiver's queue is full",
-  [-9]: 'The socket or a descriptor to be passed was closed',
-  [-107]: 'The socket is not connected: say where the message goes',
-  [-111]: 'Nobody receives there',
-  [-2]: 'Nobody receives there',
-  [-91]: 'The socket there has another type',
-  [ETOOMANYREFS]: 'More descriptors are on their way, unreceived, than this user may have open files',
-}
-
-/** Done before it is registered, so that a refusal leaves nothing behind. */
-function prepared(handle: FdHandle, options: MessageOptions<boolean>, { packets }: MessageKind): FdHandle {
-  const { sendBuffer, receiveBuffer, credentials = false, pidFd = false } = options
-  try {
-    if (sendBuffer !== undefined) socket.set(handle.fd, SocketOption.SendBuffer, sendBuffer)
-    if (receiveBuffer !== undefined) socket.set(handle.fd, SocketOption.ReceiveBuffer, receiveBuffer)
-    if (credentials) socket.set(handle.fd, SocketOption.PassCredentials, 1)
-    if (pidFd) passPidFd(handle.fd)
-    // Only what was sent has a time: this tells an empty packet from the end of the connection.
-    if (packets) socket.set(handle.fd, SocketOption.Timestamp, 1)
-    return handle
-  } catch (error) {
-    handle.close()
-    throw error
-  }
-}
-
-function passPidFd(fd: number): void {
-  try {
-    socket.set(fd, SocketOption.PassPidFd, 1)
-  } catch (error) {
-    if (!(error instanceof SystemError) || error.errno !== ENOPROTOOPT) throw error
-    const hint = 'The kernel passes pidfds from Linux 6.5 on: use the option credentials instead'
-    throw new SystemError(ENOPROTOOPT, 'setsockopt', { path: 'SO_PASSPIDFD', hint })
-  }
-}
-
-function closeInfo({ fds, pidFd }: MessageInfo): void {
-  for (const fd of fds) fd.close()
-  pidFd?.close()
-}
-
-function isMessage(event: readonly unknown[]): event is [bytes: Buffer, info: MessageInfo] {
-  return Buffer.isBuffer(event[0])
-}
-
-/** A copy that its reader may keep. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */
-function copyOf(record: BatchRecord): Buffer {
-  const copy = Buffer.allocUnsafe(record.length)
-  copy.set(record.view())
-  return copy
 }

@@ -192,7 +192,8 @@ export abstract class StreamSocket<
         `write(): offset ${offset} and length ${size} are not within ${chunk.length} bytes`,
       )
     }
-    if (size === 0 || this.#broken !== undefined) return this.#belowMark()
+    if (this.#broken !== undefined) return false // 'error' follows, at the end of what the peer said
+    if (size === 0) return this.#belowMark()
     if (chunk === this.#view) this.#ownQueue.borrow(this.#slab, this.#viewOffset + offset, size)
     else this.#ownQueue.borrow(chunk, offset, size)
     if (!this.#inRecord && !this.#flushAsked) {

@@ -16,7 +16,6 @@ import {
   SocketType,
   type PeerCredentials,
 } from '@fd-reactor/core/sys'
-import { deadline } from './deadlines.js'
 import {
   messageOptionChecks,
   sendOptionChecks,
@@ -27,7 +26,7 @@ import {
 } from './message-options.js'
 import { CONNECTED, MessageSocket } from './message-socket.js'
 import { expectSocket } from './socket-kind.js'
-import { duration } from './stream-options.js'
+import { duration, SocketLimits } from './socket-limits.js'
 import type { UnixAddress } from './unix-address.js'
 import { connectUnix } from './unix-connect.js'
 import type { UnixName } from './unix-path.js'
@@ -45,7 +44,6 @@ import {
 const ECONNRESET = -104
 /** EPIPE, ECONNRESET, ENOTCONN: the connection is gone. */
 const GONE = new Set([-32, ECONNRESET, -107])
-const IDLE_PARTS = 4
 
 /** The events of a {@link UnixSeqpacket}. */
 export interface UnixSeqpacketEvents extends MessageEvents {
@@ -114,7 +112,7 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
   #endTold = false
   #timedOut = false
   #broken: SystemError | undefined
-  #cancelIdle: (() => void) | undefined
+  #limits: SocketLimits | undefined
   #peer: PeerCredentials | undefined
 
   /** For sources that make connections: `handle` is a connected socket, `onClosed` hears of the end before anybody else. */
@@ -127,7 +125,12 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     super(reactor, handle, options, { address: false, packets: true })
     this.#onClosed = onClosed
     this.#allowHalfOpen = options.allowHalfOpen ?? false
-    if (options.idleTimeout !== undefined) this.#watchIdle(options.idleTimeout)
+    const { idleTimeout } = options
+    if (idleTimeout === undefined) return
+    this.#limits = new SocketLimits(reactor, { idleTimeout }, new Moved(this), () => {
+      // There, what a listener throws is this socket's and not the timer's.
+      this.#timedOut = this.reactor.afterHandler(this)
+    })
   }
 
   /**
@@ -187,6 +190,7 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     return this.#allowHalfOpen
   }
 
+  /** Changes it from now on. */
   set allowHalfOpen(allow: boolean) {
     this.#allowHalfOpen = allow
   }
@@ -215,7 +219,7 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
   /** Closes and drops what waits. Idempotent. */
   override destroy(): void {
     if (this.closed) return
-    this.#cancelIdle?.()
+    this.#limits?.stop()
     this.#onClosed?.()
     super.destroy()
   }
@@ -316,21 +320,24 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
   protected get watchesRoom(): boolean {
     return true
   }
+}
 
-  #watchIdle(idleNs: number): void {
-    let quiet = 0
-    let before = 0
-    const look = (): void => {
-      const { sent, received } = this.stats
-      quiet = sent + received === before ? quiet + 1 : 0
-      before = sent + received
-      if (quiet === IDLE_PARTS) {
-        quiet = 0
-        this.#timedOut = this.reactor.afterHandler(this) // there, what a listener throws is this socket's and not the timer's
-      }
-      this.#cancelIdle = deadline(this.reactor, idleNs / IDLE_PARTS, look)
-    }
-    this.#cancelIdle = deadline(this.reactor, idleNs / IDLE_PARTS, look)
+/** What moves on a connection, for its idle limit: messages, since an empty one is a sign of life too. */
+class Moved {
+  readonly #socket: UnixSeqpacket<boolean>
+  readonly blocked = false
+  readonly unsentLength = 0
+
+  constructor(socket: UnixSeqpacket<boolean>) {
+    this.#socket = socket
+  }
+
+  get bytesRead(): number {
+    return this.#socket.stats.received
+  }
+
+  get bytesWritten(): number {
+    return this.#socket.stats.sent
   }
 }
 

@@ -254,6 +254,7 @@ describe('the end', () => {
     near.on('message', () => undefined)
     let timeouts = 0
     near.on('timeout', () => timeouts++)
+    peer.on('timeout', () => undefined)
     const end = performance.now() + 200
     while (performance.now() < end) {
       peer.send('busy')
@@ -261,7 +262,8 @@ describe('the end', () => {
     }
     expect(timeouts).toBe(0)
     await until(() => timeouts > 0)
-    await until(() => peer.closed) // nobody listens to its timeout
+    peer.off('timeout')
+    await until(() => peer.closed)
   })
 })
 
@@ -370,10 +372,11 @@ test('what is asked wrongly', async () => {
   const reactor = openReactor()
   const [near] = await packetPair(reactor)
   const bad = (action: () => unknown): string => String(thrownBy(action))
+  const misspelt: object = { maxConnection: 1 }
   expect(bad(() => Reflect.apply(near.send.bind(near), undefined, ['x', { to: '/tmp/x' }]))).toMatch(
     /^TypeError: UnixSeqpacket.send has no option 'to'/,
   )
-  expect(bad(() => UnixSeqpacketListener.listen(reactor, abstractName(), { ...{ maxConnection: 1 } }))).toBe(
+  expect(bad(() => UnixSeqpacketListener.listen(reactor, abstractName(), misspelt))).toBe(
     "TypeError: UnixSeqpacketListener has no option 'maxConnection'; did you mean 'maxConnections'?",
   )
   const datagram = new FdHandle(socket.create(Domain.Unix, SocketType.Datagram))

@@ -1,0 +1,84 @@
+/**
+ * Echo servers of packets under load: how near ours come to a bare C epoll loop.
+ *
+ * Rounds as in `echo`: all servers are up together, and each load visits them one after the other.
+ */
+import { cProgram } from './c-program.js'
+import { runLoad, type LoadFigures } from './load.js'
+import { formatSpread, progress, ratios, spread, type Effort, type Report, type Table } from './report.js'
+import { Server, serverFile, type Candidate } from './server.js'
+
+const ours =
+  (how: 'copy' | 'borrow'): Candidate =>
+  (path) => [process.execPath, serverFile('messages'), path, 'echo', how]
+const C = 'C epoll'
+const CANDIDATES: [name: string, candidate: Candidate][] = [
+  [C, (path) => [cProgram('echo-epoll'), `seqpacket:${path}`, 'block']],
+  ['ours', ours('copy')],
+  ['ours, borrow', ours('borrow')],
+]
+const LOADS = [
+  { name: '1 client, 64 B', clients: 1, bytes: 64 },
+  { name: '50 clients, 64 B', clients: 50, bytes: 64 },
+  { name: '50 clients, 4 KiB', clients: 50, bytes: 4096 },
+]
+
+interface Sample extends LoadFigures {
+  round: number
+  load: string
+  server: string
+}
+
+export async function benchSeqpacket({ rounds, seconds }: Effort): Promise<Report> {
+  const samples: Sample[] = []
+  for (let round = 1; round <= rounds; round++) {
+    progress(`round ${round}/${rounds}`)
+    const first = round % CANDIDATES.length
+    const running: { name: string; server: Server }[] = []
+    try {
+      for (const [name, candidate] of [...CANDIDATES.slice(first), ...CANDIDATES.slice(0, first)]) {
+        const server = await Server.start(candidate)
+        server.address = `seqpacket:${server.address}`
+        running.push({ name, server })
+      }
+      for (const { name: load, ...rest } of LOADS) {
+        for (const { name, server } of running) {
+          const figures = await runLoad(server, { ...rest, pipeline: 1, seconds })
+          samples.push({ round, load, server: name, ...figures })
+        }
+      }
+    } finally {
+      await Promise.all(running.map(({ server }) => server[Symbol.asyncDispose]()))
+    }
+  }
+  return {
+    title: `seqpacket: echo of one packet at a time, ${rounds} rounds of ${seconds} s`,
+    tables: LOADS.map(({ name }) => table(name, samples)),
+    bars: [],
+    samples,
+  }
+}
+
+function table(load: string, samples: readonly Sample[]): Table {
+  const series = (server: string, figure: keyof LoadFigures): number[] =>
+    samples
+      .filter((sample) => sample.load === load && sample.server === server)
+      .map((sample) => sample[figure])
+  const rows = CANDIDATES.map(([server]) => {
+    const median = (figure: keyof LoadFigures): number => spread(series(server, figure)).median
+    const ofC = (figure: keyof LoadFigures): string =>
+      formatSpread(ratios(series(server, figure), series(C, figure)))
+    return [
+      server,
+      (median('messagesPerSecond') / 1e3).toFixed(0),
+      ofC('messagesPerSecond'),
+      (median('serverCpuNsPerMessage') / 1e3).toFixed(2),
+      ofC('serverCpuNsPerMessage'),
+      ...[median('p50Micros'), median('p99Micros'), median('p999Micros')].map((micros) => micros.toFixed(1)),
+    ]
+  })
+  return {
+    caption: `${load}: medians of the rounds; ratios are taken round by round, median (min–max)`,
+    rows: [['', 'k msg/s', 'of C', 'CPU µs/msg', 'of C', 'p50 µs', 'p99 µs', 'p99.9 µs'], ...rows],
+  }
+}
