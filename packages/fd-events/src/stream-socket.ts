@@ -297,8 +297,9 @@ export abstract class StreamSocket<
   }
 
   protected override wantedInterest(): number {
-    // Once the end is told only the peer's going is of interest; epoll reports that unasked, to whoever is in the set.
-    const rest = this.#endTold ? Interest.Err : 0
+    // Once the end is told, or nothing is sent any more, only the peer's going is of interest, also when nobody reads; epoll reports
+    // that unasked, to whoever is in the set.
+    const rest = this.#endTold || (this.#writeShut && !this.#readEnded) ? Interest.Err : 0
     const reads = this.flowing && !this.#readEnded && this.#fds?.stalled !== true
     const read = reads ? Interest.In | Interest.RdHup : rest
     return this.#watchedForRoom ? read | Interest.Out : read
@@ -383,13 +384,18 @@ export abstract class StreamSocket<
       if (this.#borrow === 'offsets') this.fire('data', bytes, 0, bytes.length)
       else this.fire('data', bytes)
     }
-    if (!this.flowing || !this.#readEnded || this.#endTold) return
+    if (!this.#readEnded || this.#endTold || !(this.flowing || this.#abandoned)) return
     this.#endTold = true
     try {
       this.fire('end')
     } finally {
       this.#afterEnd() // also when a listener throws: nothing else would come that could close it
     }
+  }
+
+  /** Nothing is sent any more, nobody listens to what comes, and nothing has come: nobody needs to be waited for. */
+  get #abandoned(): boolean {
+    return this.#writeShut && !this.paused && this.#unread.length === 0 && this.listenerCount('data') === 0
   }
 
   #keep(record: BatchRecord): void {
@@ -531,6 +537,7 @@ export abstract class StreamSocket<
     this.#writeShut = true
     if (this.owned) socket.shutdownWrite(this.#socket.fd) // ENOTCONN: the peer is gone, which the reading side tells
     if (this.#endTold) this.destroy()
+    else this.update()
   }
 
   /** Waits for a batch of its own, so that who writes on at every `'drain'` does not keep the loop from the others. */

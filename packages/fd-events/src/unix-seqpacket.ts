@@ -233,20 +233,26 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
   }
 
   protected override readInterest(): number {
-    // Once the end is told only the peer's going is of interest; epoll reports that unasked, to whoever is in the set.
+    // Once the end is told, or nothing is sent any more, only the peer's going is of interest, also when nobody receives; epoll reports
+    // that unasked, to whoever is in the set.
     if (this.#readEnded) return this.#endTold ? Interest.Err : 0
-    return super.readInterest()
+    return super.readInterest() || (this.#sendShut ? Interest.Err : 0)
   }
 
   protected override emitKept(): void {
     super.emitKept()
-    if (!this.flowing || !this.#readEnded || this.#endTold) return
+    if (!this.#readEnded || this.#endTold || !(this.flowing || this.#abandoned)) return
     this.#endTold = true
     try {
       this.fire('end')
     } finally {
       this.#afterEnd() // also when a listener throws: nothing else would come that could close it
     }
+  }
+
+  /** Nothing is sent any more, nobody listens to what comes, and nothing has come: nobody needs to be waited for. */
+  get #abandoned(): boolean {
+    return this.#sendShut && !this.paused && !super.keepsSomething && this.listenerCount('message') === 0
   }
 
   #afterEnd(): void {
@@ -303,6 +309,7 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     this.#sendShut = true
     if (this.owned) socket.shutdownWrite(this.handle.fd) // ENOTCONN: the peer is gone, which the receiving side tells
     if (this.#endTold) this.destroy()
+    else this.update()
   }
 
   protected nameOf(): undefined {

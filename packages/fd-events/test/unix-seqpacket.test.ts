@@ -368,6 +368,13 @@ describe('the listener', () => {
   })
 })
 
+test('one that has ended, and that nobody reads, closes when the peer has gone', async () => {
+  const [near, peer] = await packetPair(openReactor())
+  near.end()
+  peer.close()
+  await until(() => near.closed)
+})
+
 test('what is asked wrongly', async () => {
   const reactor = openReactor()
   const [near] = await packetPair(reactor)

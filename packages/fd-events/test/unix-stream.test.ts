@@ -7,7 +7,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { runScript, withoutLeakCheck } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, settle, socketPath, streamPair } from '../../core/test/support/reactors.js'
-import { until, within } from '../../core/test/support/wait.js'
+import { cpuMsDuring, until, within } from '../../core/test/support/wait.js'
 import { netClient, pair, quiet, readNow, thrownBy, writeAll } from './unix-helpers.js'
 
 assertNoLeakedFds()
@@ -579,6 +579,34 @@ describe('ending', () => {
     settle(reactor)
     expect(errors).toEqual([new Error('bad listener')])
     expect([stream.closed, far.closed]).toEqual([true, true])
+  })
+
+  test('one that has ended, and that nobody reads, closes when the peer has gone', async () => {
+    const reactor = openReactor()
+    const [stream, peer] = await pair(reactor)
+    const told: string[] = []
+    stream.on('end', () => told.push('end')).on('close', () => told.push('close'))
+    stream.end('last words')
+    expect(String(readNow(peer))).toBe('last words')
+    expect(told).toEqual([])
+    peer.close()
+    await until(() => stream.closed)
+    expect(told).toEqual(['end', 'close'])
+  })
+
+  test('one that has ended keeps what came for whoever reads it later, and does not spin meanwhile', async () => {
+    const reactor = openReactor()
+    const [stream, peer] = await pair(reactor)
+    stream.end()
+    writeAll(peer, 'an answer')
+    peer.close()
+    await until(() => stream.stats.interest === 0)
+    const { batches } = reactor.stats()
+    expect(await cpuMsDuring(50)).toBeLessThan(40)
+    expect(reactor.stats().batches).toBe(batches)
+    const told = record(stream)
+    await until(() => stream.closed)
+    expect(told).toEqual(['data an answer', 'end', 'close'])
   })
 
   test('close() gives the kernel what it takes, discards the rest, and waits for nothing', async () => {
