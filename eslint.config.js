@@ -62,6 +62,7 @@ const files = {
     'splice.ts',
     'socket-listener.ts',
     'unix-socket-listener.ts',
+    'sender-options.ts',
     'unix-stream.ts',
     'unix-listener.ts',
     'message-options.ts',

@@ -31,8 +31,10 @@ struct ControlWanted {
 
   // Room for exactly this. The kernel fills what others leave with descriptors, and the alignment leaves
   // some.
+  // SCM_PIDFD comes behind them, and a sender must not be able to crowd it out.
   constexpr size_t Space() const {
-    return (fds > 0 ? CMSG_SPACE(fds * sizeof(int)) : 0) + (credentials ? CMSG_SPACE(sizeof(ucred)) : 0) +
+    const size_t room = pidfd ? kMaxFds : fds;
+    return (room > 0 ? CMSG_SPACE(room * sizeof(int)) : 0) + (credentials ? CMSG_SPACE(sizeof(ucred)) : 0) +
            (pidfd ? CMSG_SPACE(sizeof(int)) : 0) + (timestamp ? CMSG_SPACE(2 * sizeof(int64_t)) : 0);
   }
 };

@@ -7,6 +7,7 @@
 import { EventEmitter } from 'eventemitter3'
 import type { BatchRecord } from './batch.js'
 import { closedError, SystemError } from './errors.js'
+import process from 'node:process'
 import { FdHandle } from './fd-handle.js'
 import { abortSignal, boolean, integer, oneOf, string, type OptionChecks } from './options.js'
 import type { Reactor } from './reactor.js'
@@ -113,6 +114,8 @@ export abstract class Source<Events extends EventMap<Events>>
   #holds = 0
   #flushing = false
   #closed = false
+  /** Of the iterators: each gives back what it has buffered. */
+  #recalls: Set<() => void> | undefined
 
   /**
    * Registers `descriptor`: a handle is owned and closed with the source, a number is somebody else's and stays open.
@@ -277,9 +280,10 @@ export abstract class Source<Events extends EventMap<Events>>
   ): AsyncGenerator<Events[Name], undefined, undefined> {
     const { limit = 16 } = options
     integer(1, 1_000_000)(limit, "events() option 'limit'")
-    const waiting: Events[Name][] = []
+    // What it had kept when it ended. The subclass knows which arguments belong to which event.
+    const waiting = this.takeKept(name) as Events[Name][]
     let held = false
-    let ended = this.#closed
+    let ended = this.#closed || this.hasEnded
     let failure: Error | undefined
     let wake: (() => void) | undefined
     const hold = (full: boolean): void => {
@@ -307,6 +311,14 @@ export abstract class Source<Events extends EventMap<Events>>
     super.on('error', onError)
     const endings = this.endEvents
     for (const ending of endings) super.on(ending, onClose)
+    // What others have heard, too, is not to come again.
+    const recall = (): void => {
+      const unheard = waiting.splice(0)
+      if (unheard.length > 0 && this.listeners(name).every((each) => each === onEvent))
+        this.takeBack(name, unheard)
+    }
+    this.#recalls ??= new Set()
+    this.#recalls.add(recall)
     try {
       for (;;) {
         const args = waiting.shift()
@@ -327,7 +339,8 @@ export abstract class Source<Events extends EventMap<Events>>
       super.removeListener('error', onError)
       for (const ending of endings) super.removeListener(ending, onClose)
       this.removeListener(name, onEvent)
-      if (waiting.length > 0) this.takeBack(name, waiting)
+      this.#recalls.delete(recall)
+      recall()
       hold(false)
     }
   }
@@ -366,6 +379,16 @@ export abstract class Source<Events extends EventMap<Events>>
     } finally {
       this.close()
     }
+  }
+
+  /** Whether one of `endEvents` was told already. */
+  protected get hasEnded(): boolean {
+    return false
+  }
+
+  /** Takes the arguments of `name` events that were kept when the source had ended, for an iterator that begins late. */
+  protected takeKept(_name: string): unknown[][] {
+    return []
   }
 
   /** Events that an iterator had buffered when its loop was left: what they carry must not be lost. */
@@ -410,9 +433,24 @@ export abstract class Source<Events extends EventMap<Events>>
   /** Ends the source without closing its descriptor, which goes to the caller. */
   protected detachHandle(): FdHandle {
     this.assertOpen()
+    for (const recall of this.#recalls ?? []) recall()
     this.#end()
-    super.emit('close')
-    return this.#handle ?? FdHandle.adopt(this.#fd)
+    const handle = this.#handle ?? FdHandle.adopt(this.#fd)
+    try {
+      super.emit('close')
+    } catch (error) {
+      this.throwLater(error) // the handle must reach who asked for it
+    }
+    return handle
+  }
+
+  /** For what a listener throws where others must still be told: it goes the way of errors in handlers, once they have been. */
+  protected throwLater(error: unknown): void {
+    const rethrow = (): never => {
+      throw error
+    }
+    if (this.reactor.closed) process.nextTick(rethrow)
+    else this.reactor.defer(rethrow)
   }
 
   onFlush(): void {

@@ -86,6 +86,17 @@ export function deadlineTimer(reactor: Reactor): DeadlineTimer {
   return timer
 }
 
+/** `handle`, when the reactor has its timer: for those that must not need a descriptor later. Without one the handle is closed. */
+export function withDeadlines(reactor: Reactor, handle: FdHandle): FdHandle {
+  try {
+    deadlineTimer(reactor)
+    return handle
+  } catch (error) {
+    handle.close()
+    throw error
+  }
+}
+
 /**
  * Calls back once when `delayNs` have passed; returns what cancels it. It does not keep the process going. The callback must not
  * throw: listeners are told in `onFlush` of their own source (`afterHandler`), where their errors belong to it.

@@ -97,8 +97,9 @@ export class HandOverChannel {
     signal?.addEventListener('abort', this.#onAbort)
   }
 
-  /** From where there is no way back. */
-  ignoreSignal(): void {
+  /** From where there is no way back: only the other side's end counts. */
+  ignoreLimits(): void {
+    this.#cancel()
     this.#signal?.removeEventListener('abort', this.#onAbort)
   }
 
@@ -141,8 +142,7 @@ export class HandOverChannel {
 
   /** Ends it; what was sent reaches the other side all the same. Idempotent. */
   close(): void {
-    this.#cancel()
-    this.ignoreSignal()
+    this.ignoreLimits()
     this.#socket.destroy()
     void this.#packets.return(undefined).catch(() => undefined)
   }

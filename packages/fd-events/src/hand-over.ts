@@ -68,7 +68,7 @@ export interface HandOverOptions {
   connections?: () => Iterable<IdleConnection>
   /** Who may take over. Default: the own user. */
   allow?: Allow
-  /** Nanoseconds that a successor may take from its connection on. Default 10 s. */
+  /** Nanoseconds that a successor may take from its connection on until it is ready. Default 10 s. */
   timeout?: number
   /** Ends the offer, and an attempt that is under way: the promise rejects with its reason. */
   signal?: AbortSignal
@@ -144,10 +144,10 @@ export async function handOver(
     try {
       await offer.make(peerOf(socket.fd))
       given = true
-      channel.ignoreSignal()
-      offer.giveUp()
+      channel.ignoreLimits()
+      const errors = offer.giveUp()
       control.close() // before the successor sees the end, so that it can listen there
-      const errors = offer.detach()
+      errors.push(...offer.detach())
       await offer.tell()
       errors.forEach(failed)
     } catch (error) {
@@ -215,13 +215,19 @@ class Offer {
     await ready
   }
 
-  /** Stops using what is the successor's now. */
-  giveUp(): void {
+  /** Stops using what is the successor's now. There is no way back, so what goes wrong is returned. */
+  giveUp(): unknown[] {
+    const errors: unknown[] = []
     for (const listener of Object.values(this.#options.listeners)) {
       if (listener.closed) continue
-      if (listener.unlinkOnClose !== undefined) listener.unlinkOnClose = false
-      listener.leave()
+      try {
+        if (listener.unlinkOnClose !== undefined) listener.unlinkOnClose = false
+        listener.leave()
+      } catch (error) {
+        errors.push(error)
+      }
     }
+    return errors
   }
 
   /** Detaches the connections that are idle now. Those with which something is wrong stay, and the errors are returned. */

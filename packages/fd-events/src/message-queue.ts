@@ -38,6 +38,8 @@ export interface MessageChannel {
   onCongested(lane: Lane): void
   /** A message whose sender gave no callback was refused; not called for what ends with the whole socket. */
   onLost(error: SystemError): void
+  /** A callback has thrown, which must not keep the rest from going its way. */
+  onThrown(error: unknown): void
 }
 
 interface Message {
@@ -293,15 +295,13 @@ export class MessageQueue {
 
   /** Calls those whose messages have ended, when the queue is in order again: they may send, or close. All are called, whatever one throws. */
   #tell(): void {
-    let failure: { error: unknown } | undefined
     for (let next = this.#ended.shift(); next !== undefined; next = this.#ended.shift()) {
       try {
         next.settled(next.outcome)
       } catch (error) {
-        failure ??= { error }
+        this.#channel.onThrown(error)
       }
     }
-    if (failure !== undefined) throw failure.error
   }
 }
 

@@ -4,11 +4,11 @@
 import { SystemError, type FdHandle } from '@fd-reactor/core'
 import { socket, SocketOption } from '@fd-reactor/core/sys'
 import type { MessageOptions } from './message-options.js'
+import { askForSender } from './sender-options.js'
 
 const EAGAIN = -11
 const EMSGSIZE = -90
 const ENOBUFS = -105
-const ENOPROTOOPT = -92
 const ETOOMANYREFS = -109
 /** What the kernel adds to a message when it counts it against SO_SNDBUF. */
 const SEND_OVERHEAD = 32
@@ -55,23 +55,12 @@ export function prepared(handle: FdHandle, options: MessageOptions<boolean>, pac
   try {
     if (sendBuffer !== undefined) socket.set(handle.fd, SocketOption.SendBuffer, sendBuffer)
     if (receiveBuffer !== undefined) socket.set(handle.fd, SocketOption.ReceiveBuffer, receiveBuffer)
-    if (credentials) socket.set(handle.fd, SocketOption.PassCredentials, 1)
-    if (pidFd) passPidFd(handle.fd)
+    askForSender(handle.fd, credentials, pidFd)
     // Only what was sent has a time: this tells an empty packet from the end of the connection.
     if (packets) socket.set(handle.fd, SocketOption.Timestamp, 1)
     return handle
   } catch (error) {
     handle.close()
     throw error
-  }
-}
-
-function passPidFd(fd: number): void {
-  try {
-    socket.set(fd, SocketOption.PassPidFd, 1)
-  } catch (error) {
-    if (!(error instanceof SystemError) || error.errno !== ENOPROTOOPT) throw error
-    const hint = 'The kernel passes pidfds from Linux 6.5 on: use the option credentials instead'
-    throw new SystemError(ENOPROTOOPT, 'setsockopt', { path: 'SO_PASSPIDFD', hint })
   }
 }

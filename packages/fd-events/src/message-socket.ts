@@ -105,6 +105,7 @@ export abstract class MessageSocket<
         breaks: (errno) => this.breaks(errno),
         onCongested: (lane) => this.onCongested(lane),
         onLost: (error) => this.lose(error),
+        onThrown: (error) => this.throwLater(error),
       },
       options.onCongestion ?? 'wait',
       this.#queueLimit,
@@ -149,8 +150,11 @@ export abstract class MessageSocket<
 
   /** Gives the kernel what it takes of what waits, and closes; the rest is dropped, and so is what was not delivered. Idempotent. */
   override close(): void {
-    if (!this.closed) this.flushAll()
-    this.destroy()
+    try {
+      if (!this.closed) this.flushAll()
+    } finally {
+      this.destroy()
+    }
   }
 
   /** Closes and drops what waits. Idempotent. */
@@ -265,7 +269,8 @@ export abstract class MessageSocket<
 
   override onSettle(record: BatchRecord): void {
     if (record.result < 0 || (record.messageFlags & MessageFlag.End) !== 0) return
-    if (this.#detaching && (record.messageFlags & MessageFlag.ControlTruncated) === 0) {
+    const cut = this.#maxFds > 0 && (record.messageFlags & MessageFlag.ControlTruncated) !== 0
+    if (this.#detaching && !cut) {
       this.#unread.push([copyOf(record), this.#infos.decode(record)])
     } else closeMessageHead(record)
   }

@@ -259,6 +259,7 @@ class Sending {
       this.#working = false
       if (this.#settled) return file.close()
       if (error !== null) return this.#fail(error)
+      if (bytes === 0) return this.#fail(this.#short(this.#offset)) // a filesystem that cannot say what is in memory would never say so
       this.#fetched = this.#offset + bytes
       this.#stream.proceed()
     })

@@ -118,12 +118,12 @@ function roundOf(reactor: Reactor, periodNs: number): Set<SocketLimits> {
   const found = known.get(periodNs)
   if (found !== undefined) return found
   const members = new Set<SocketLimits>()
-  known.set(periodNs, members)
   const look = (): void => {
     for (const member of members) member.look()
     if (members.size > 0) deadline(reactor, periodNs, look)
     else known.delete(periodNs)
   }
   deadline(reactor, periodNs, look)
+  known.set(periodNs, members)
   return members
 }

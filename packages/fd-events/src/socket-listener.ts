@@ -8,7 +8,7 @@ import { Drain, FdHandle, Interest, Source, sourceOptionChecks, SystemError } fr
 import type { BatchRecord, EventMap, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
 import { integer, socket } from '@fd-reactor/core/sys'
 import process from 'node:process'
-import { deadline, deadlineTimer } from './deadlines.js'
+import { deadline, withDeadlines } from './deadlines.js'
 
 /** The events of a listener. */
 export interface ListenerEvents<Connection> extends SourceEvents {
@@ -81,9 +81,9 @@ export abstract class SocketListener<
   /** `handle` is a listening socket. */
   protected constructor(reactor: Reactor, handle: FdHandle, options: ListenerOptions) {
     const maxConnections = options.maxConnections ?? Number.MAX_SAFE_INTEGER
-    super(reactor, handle, { drain: Drain.Accept, interest: Interest.In, argument: maxConnections }, options)
+    const registration = { drain: Drain.Accept, interest: Interest.In, argument: maxConnections }
+    super(reactor, withDeadlines(reactor, handle), registration, options) // backing off must not need a descriptor
     this.#maxConnections = maxConnections
-    deadlineTimer(reactor) // backing off must not need a descriptor
   }
 
   /** Where it listens, as `listen()` takes it: `unix:/run/x.sock`, `abstract:name`, `tcp://127.0.0.1:7000`. */
@@ -118,14 +118,14 @@ export abstract class SocketListener<
   leave(): void {
     if (this.closed) return
     this.#ending = true // what the batch holds is told rather than closed
-    if (this.listenerCount('connection') > 0) for (const kept of this.#kept.splice(0)) this.#tellLate(kept)
+    this.#tellRest()
     this.close()
   }
 
   /** Stops listening. Connections live on. Idempotent. */
   override close(): void {
     if (this.closed) return
-    for (const kept of this.#kept.splice(0)) kept.close()
+    for (const kept of this.#kept.splice(0)) this.#letGo(kept)
     super.close()
   }
 
@@ -224,30 +224,39 @@ export abstract class SocketListener<
     if (connection?.closed === false) this.fire('connection', connection)
   }
 
-  /** Tells while it ends: a listener that throws must keep neither the others nor the end. */
+  /** Tells while it ends, when nothing waits for listeners any more, and one that throws must keep neither the others nor the end. */
   #tellLate(kept: FdHandle | Connection): void {
+    if (this.listenerCount('connection') === 0) return this.#letGo(kept)
     try {
       this.#tell(kept)
     } catch (error) {
-      this.reactor.defer(() => {
-        throw error
-      })
+      this.throwLater(error)
     }
+  }
+
+  #tellRest(): void {
+    for (const kept of this.#kept.splice(0)) this.#tellLate(kept)
+  }
+
+  #letGo(kept: FdHandle | Connection): void {
+    kept.close()
+    if (kept instanceof FdHandle) this.#onClosed()
   }
 
   #acceptRest(): void {
     if (this.closed) return
     for (;;) {
       const result = socket.accept(this.fd)
-      if (EXHAUSTED.has(result)) return this.#backOff(result)
+      if (EXHAUSTED.has(result)) {
+        this.#tellRest() // they have the descriptors that are missing
+        return this.#backOff(result)
+      }
       if (result === ECONNABORTED) continue // the peer has gone meanwhile
       if (result < 0) break // EAGAIN: nobody is left
       this.#connections++
       this.#kept.push(new FdHandle(result))
     }
-    if (this.listenerCount('connection') > 0) {
-      for (const kept of this.#kept.splice(0)) this.#tell(kept)
-    }
+    this.#tellRest()
     this.close()
   }
 
@@ -255,6 +264,7 @@ export abstract class SocketListener<
     const hint = EXHAUSTED.has(result) ? 'Connections wait in the backlog until it is tried again' : undefined
     const error = new SystemError(result, 'accept4', { path: this.uri, hint })
     if (!EXHAUSTED.has(result)) return this.fail(error)
+    if (this.closed || this.#backingOff) return
     const first = this.#backoffNs === 0
     this.#backoffNs = first ? FIRST_BACKOFF_NS : Math.min(this.#backoffNs * 2, LAST_BACKOFF_NS)
     this.#backingOff = true
@@ -264,7 +274,12 @@ export abstract class SocketListener<
       if (this.#ending) this.#acceptRest()
       else this.update()
     })
-    if (this.listenerCount('backoff') > 0) this.fire('backoff', error, this.#backoffNs)
-    else if (first) process.emitWarning(error.message, { code: 'FD_REACTOR_ACCEPT_BACKOFF' })
+    if (this.listenerCount('backoff') > 0) {
+      try {
+        this.fire('backoff', error, this.#backoffNs)
+      } catch (thrown) {
+        this.throwLater(thrown) // it may be told from a timer that others use as well
+      }
+    } else if (first) process.emitWarning(error.message, { code: 'FD_REACTOR_ACCEPT_BACKOFF' })
   }
 }

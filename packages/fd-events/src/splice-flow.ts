@@ -31,6 +31,8 @@ export class Flow {
   #first: Buffer
   /** What was taken out of the pipe for a socket in blocking mode. */
   #copied = NO_BYTES
+  /** How many of the bytes that go first are not the source's. */
+  #foreign: number
   moved = 0
   done = false
   error: SystemError | undefined
@@ -44,6 +46,7 @@ export class Flow {
     this.#to = to
     this.#whole = whole
     this.#first = to.unsent
+    this.#foreign = to.unsent.length
     if (from !== undefined) this.#first = Buffer.concat([to.unsent, from.unread])
   }
 
@@ -81,7 +84,9 @@ export class Flow {
       if (sent === EAGAIN) break
       if (sent < 0) return this.#fail(sent)
       this.#held -= sent
-      this.moved += sent
+      const foreign = Math.min(sent, this.#foreign)
+      this.#foreign -= foreign
+      this.moved += sent - foreign
       if (this.#held === 0 && !more) return this.#waitToRead()
     }
     // Out of room, or of rounds: then there is room, and the next batch goes on.
@@ -123,7 +128,7 @@ export class Flow {
 
   #finish(): void {
     this.#end()
-    this.#to.finish()
+    if (this.#from !== undefined) this.#to.finish() // what a stream had left to send is not its end
   }
 
   /** The target has gone with nothing on its way to it. */

@@ -86,7 +86,7 @@ export abstract class StreamSocket<
     onClosed?: () => void,
     registration: SourceRegistration = STREAM,
   ) {
-    super(reactor, sized(handle, options), registration, options)
+    super(reactor, prepared(reactor, handle, options), registration, options)
     this.#socket = handle
     this.#borrow = options.borrow ?? false
     this.#allowHalfOpen = options.allowHalfOpen ?? false
@@ -292,6 +292,17 @@ export abstract class StreamSocket<
     return ['end']
   }
 
+  protected override get hasEnded(): boolean {
+    return this.#endTold
+  }
+
+  protected override takeKept(name: string): unknown[][] {
+    if (name !== 'data' || !(this.closed || this.#endTold)) return []
+    const chunks = this.#ownUnread.splice(0)
+    for (const { length } of chunks) this.#bytesRead += length
+    return chunks.map((bytes) => [bytes])
+  }
+
   protected override get keepsSomething(): boolean {
     return this.#unread.length > 0 || (this.#readEnded && !this.#endTold)
   }
@@ -475,7 +486,7 @@ export abstract class StreamSocket<
   protected writeWithFds(bytes: Uint8Array, fds: readonly FdHandle[]): boolean {
     this.assertOpen()
     if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: send() after end()`)
-    if (this.#broken !== undefined) return this.#belowMark()
+    if (this.#broken !== undefined) return false
     deadlineTimer(this.reactor) // trying again must not need a descriptor
     this.#ownQueue.pass(bytes, duplicates(fds))
     this.#askFlush()
@@ -554,6 +565,7 @@ export abstract class StreamSocket<
     if (!this.flowing || this.#readEnded) return this.fail(error)
     this.#broken = error
     this.#needsDrain = false
+    if (this.owned) socket.shutdownRead(this.#socket.fd) // what has come is still read; behind it is the end, where the error is told
   }
 
   #dismiss(): void {
@@ -565,13 +577,17 @@ export abstract class StreamSocket<
 }
 
 /** Done before it is registered, so that a refusal leaves nothing behind. */
-function sized(
-  handle: FdHandle,
-  { sendBuffer, receiveBuffer }: { sendBuffer?: number; receiveBuffer?: number },
-): FdHandle {
-  if (sendBuffer !== undefined) socket.set(handle.fd, SocketOption.SendBuffer, sendBuffer)
-  if (receiveBuffer !== undefined) socket.set(handle.fd, SocketOption.ReceiveBuffer, receiveBuffer)
-  return handle
+function prepared(reactor: Reactor, handle: FdHandle, options: StreamOptions<Borrow>): FdHandle {
+  const { sendBuffer, receiveBuffer, idleTimeout, headerTimeout, writeTimeout } = options
+  try {
+    if (sendBuffer !== undefined) socket.set(handle.fd, SocketOption.SendBuffer, sendBuffer)
+    if (receiveBuffer !== undefined) socket.set(handle.fd, SocketOption.ReceiveBuffer, receiveBuffer)
+    if ((idleTimeout ?? headerTimeout ?? writeTimeout) !== undefined) deadlineTimer(reactor)
+    return handle
+  } catch (error) {
+    handle.close()
+    throw error
+  }
 }
 
 async function* chunksOf(stream: StreamSocket): AsyncGenerator<Buffer, undefined, undefined> {

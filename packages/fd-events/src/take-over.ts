@@ -181,7 +181,7 @@ class Taking<Makers extends ListenerMakers> {
 
   /** Waits until the predecessor has told what was in its memory, or is gone. */
   async finish(): Promise<TakenOver<Makers>> {
-    this.#channel.ignoreSignal()
+    this.#channel.ignoreLimits()
     for (const [name, listener] of this.#made) {
       if (listener.unlinkOnClose !== undefined)
         listener.unlinkOnClose = this.#offered.get(name)?.unlinkOnClose ?? false

@@ -116,12 +116,12 @@ class Race {
     this.#cancelNext?.()
     const host = this.#addresses.shift()
     if (this.#over || host === undefined) return
-    if (this.#addresses.length > 0) {
-      this.#cancelNext = deadline(this.reactor, ATTEMPT_DELAY_NS, () => {
-        this.#next()
-      })
-    }
     try {
+      if (this.#addresses.length > 0) {
+        this.#cancelNext = deadline(this.reactor, ATTEMPT_DELAY_NS, () => {
+          this.#next()
+        })
+      }
       this.#attempt({ host, port: this.target.port })
     } catch (error) {
       this.end(error instanceof Error ? error : new Error(String(error)))
@@ -130,7 +130,14 @@ class Race {
 
   #attempt(address: TcpAddress): void {
     const domain = isIP(address.host) === 4 ? Domain.Ipv4 : Domain.Ipv6
-    const handle = new FdHandle(socket.create(domain, SocketType.Stream))
+    let handle: FdHandle
+    try {
+      handle = new FdHandle(socket.create(domain, SocketType.Stream))
+    } catch (error) {
+      // No descriptor is left, or the kernel has no such family: another address may still do.
+      if (error instanceof SystemError) return this.#failed(error)
+      throw error
+    }
     try {
       this.target.prepare(handle)
       const result = socket.connect(handle.fd, encodeTcpAddress(address))
@@ -157,7 +164,11 @@ class Race {
     if (result === 0) return this.end(handle)
     handle.close()
     const hint = result === ECONNREFUSED ? 'Nobody listens there' : undefined
-    this.#errors.push(new SystemError(result, 'connect', { path: showTcpAddress(address), hint }))
+    this.#failed(new SystemError(result, 'connect', { path: showTcpAddress(address), hint }))
+  }
+
+  #failed(error: SystemError): void {
+    this.#errors.push(error)
     if (this.#addresses.length > 0) return this.#next()
     if (this.#open.size > 0) return
     const [only] = this.#errors

@@ -13,7 +13,7 @@ import {
   type ReactorError,
 } from '@fd-reactor/core'
 import { boolean, checkOptions, Domain, socket, SocketType } from '@fd-reactor/core/sys'
-import { deadline, deadlineTimer } from './deadlines.js'
+import { deadline, withDeadlines } from './deadlines.js'
 import {
   messageOptionChecks,
   sendOptionChecks,
@@ -137,10 +137,10 @@ export class UnixDatagram<B extends boolean = false> extends MessageSocket<B> {
     peer: Uint8Array | undefined,
   ) {
     // Who is connected hears from nobody else.
-    super(reactor, handle, options, { address: peer === undefined, packets: false })
+    // Waiting for a receiver must not need a descriptor.
+    super(reactor, withDeadlines(reactor, handle), options, { address: peer === undefined, packets: false })
     this.#name = name
     this.#peer = peer
-    deadlineTimer(reactor) // waiting for a receiver must not need a descriptor
   }
 
   /** A socket with an address of its own, at which it receives. It takes the place of a file that a dead process left. */
@@ -150,10 +150,15 @@ export class UnixDatagram<B extends boolean = false> extends MessageSocket<B> {
     options: UnixDatagramBindOptions<B> = {},
   ): UnixDatagram<B> {
     checkOptions('UnixDatagram.bind', options, BIND_CHECKS)
-    return made(
-      options,
-      (handle) => new UnixDatagram(reactor, handle, options, named(handle, address, options), undefined),
-    )
+    return made(options, (handle) => {
+      const name = named(handle, address, options)
+      try {
+        return new UnixDatagram(reactor, handle, options, name, undefined)
+      } catch (error) {
+        name.remove()
+        throw error
+      }
+    })
   }
 
   /** A socket that sends to one address and receives from it alone. For answers it needs an address of its own: `bind` or `autobind`. */

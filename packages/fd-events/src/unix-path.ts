@@ -6,6 +6,7 @@
  */
 import { chmodSync, chownSync, closeSync, lstatSync, openSync, unlinkSync, type BigIntStats } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import process from 'node:process'
 import { FdHandle, SystemError } from '@fd-reactor/core'
 import { check, file, Domain, socket, SocketType } from '@fd-reactor/core/sys'
 import {
@@ -76,7 +77,12 @@ export class UnixName {
 
   /** Removes the file, if it is ours to remove, and if it is still the one that was made. */
   remove(): void {
-    this.#file?.remove()
+    try {
+      this.#file?.remove()
+    } catch (error) {
+      // Whoever gave up the right to the folder must still be able to end. The next start takes the place of a dead file.
+      process.emitWarning(`The socket's file stays: ${String(error)}`, { code: 'FD_REACTOR_UNLINK' })
+    }
   }
 }
 

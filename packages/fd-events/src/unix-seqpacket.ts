@@ -228,6 +228,10 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     return ['end']
   }
 
+  protected override get hasEnded(): boolean {
+    return this.#endTold
+  }
+
   protected override get keepsSomething(): boolean {
     return super.keepsSomething || (this.#readEnded && !this.#endTold)
   }

@@ -70,9 +70,12 @@ export function listenUnix<Listener>(
   options.signal?.throwIfAborted()
   const { mode, owner, backlog = DEFAULT_BACKLOG, unlinkStale = true, unlinkOnClose = true } = options
   const handle = new FdHandle(socket.create(Domain.Unix, type))
+  let name: UnixName | undefined
   try {
-    return make(handle, bindUnix(handle, address, { mode, owner, backlog, unlinkStale, unlinkOnClose }))
+    name = bindUnix(handle, address, { mode, owner, backlog, unlinkStale, unlinkOnClose })
+    return make(handle, name)
   } catch (error) {
+    name?.remove()
     handle.close()
     throw error
   }

@@ -3,6 +3,7 @@
  */
 import { FdHandle, MAX_FDS, type Reactor } from '@fd-reactor/core'
 import { checkOptions, Domain, integer, socket, SocketType, type PeerCredentials } from '@fd-reactor/core/sys'
+import { askForSender } from './sender-options.js'
 import { expectSocket } from './socket-kind.js'
 import { streamWithFds } from './stream-control.js'
 import {
@@ -123,6 +124,7 @@ export class UnixStream<B extends Borrow = false> extends StreamSocket<B, UnixSt
     expectSocket(handle.fd, 'a Unix stream socket', ({ domain, type, listening }) => {
       return domain === Domain.Unix && type === SocketType.Stream && !listening
     })
+    if (options.maxFds !== undefined) askForSender(handle.fd, false, false)
     return new UnixStream(reactor, handle, options).restore(detached)
   }
 

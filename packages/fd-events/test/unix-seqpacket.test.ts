@@ -368,6 +368,23 @@ describe('the listener', () => {
   })
 })
 
+test('close() inside a handler whose callback throws closes all the same', async () => {
+  const thrown: unknown[] = []
+  const reactor = openReactor({ onHandlerError: (error) => thrown.push(error) })
+  const [near, peer] = await packetPair(reactor)
+  const heard = heardBy(peer)
+  near.on('message', () => {
+    near.send('bye', undefined, () => {
+      throw new Error('from the callback')
+    })
+    near.close()
+  })
+  peer.send('go')
+  await until(() => heard.includes('(close)'))
+  expect(heard).toEqual(['bye', '(end)', '(close)'])
+  expect([near.closed, thrown.length]).toEqual([true, 1])
+})
+
 test('one that has ended, and that nobody reads, closes when the peer has gone', async () => {
   const [near, peer] = await packetPair(openReactor())
   near.end()

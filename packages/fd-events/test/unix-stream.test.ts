@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { once as onceEvent } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { once, type FdHandle, type Reactor } from '@fd-reactor/core'
+import { socket } from '@fd-reactor/core/sys'
 import { UnixListener, UnixStream, type Borrow } from '@fd-reactor/fd-events'
 import { describe, expect, test, vi } from 'vitest'
 import { runScript, withoutLeakCheck } from '../../core/test/support/child.js'
@@ -257,6 +258,60 @@ describe('reading', () => {
     peer.close()
     for await (const bytes of stream) text += String(bytes)
     expect(text).toBe('header body trailer01234')
+  })
+
+  test('a loop that is left after the end leaves its bytes to the next one, also when the stream has closed', async () => {
+    for (const allowHalfOpen of [false, true]) {
+      const reactor = openReactor()
+      const [stream, peer] = await pair(reactor, { allowHalfOpen })
+      writeAll(peer, 'one ')
+      let text = ''
+      for await (const bytes of stream) {
+        text += String(bytes)
+        for (const word of ['two ', 'three']) {
+          writeAll(peer, word)
+          await quiet()
+        }
+        peer.close()
+        await until(() => stream.readableEnded)
+        break
+      }
+      for await (const bytes of stream) text += String(bytes)
+      expect(text).toBe('one two three')
+      stream.close()
+    }
+  })
+
+  test('detach() inside of a loop hands over what the loop has buffered', async () => {
+    const reactor = openReactor()
+    const [stream, peer] = await pair(reactor)
+    writeAll(peer, 'head')
+    for await (const head of stream) {
+      expect(String(head)).toBe('head')
+      for (const word of ['one ', 'two']) {
+        writeAll(peer, word)
+        await quiet()
+      }
+      const { handle, unread } = stream.detach()
+      expect(String(unread)).toBe('one two')
+      handle.close()
+    }
+  })
+
+  test('a listener beside a loop hears nothing twice when the loop is left', async () => {
+    const reactor = openReactor()
+    const [stream, peer] = await pair(reactor)
+    let heard = ''
+    stream.on('data', (bytes) => (heard += String(bytes)))
+    writeAll(peer, '1')
+    for await (const _ of stream) {
+      writeAll(peer, '2')
+      await quiet()
+      break
+    }
+    writeAll(peer, '3')
+    await until(() => heard.endsWith('3'))
+    expect(heard).toBe('123')
   })
 
   test('for await throws what the stream reports', async () => {
@@ -677,6 +732,28 @@ describe('ending', () => {
 })
 
 describe('errors', () => {
+  test('a peer that reads no more, and says nothing, is an error too', async () => {
+    const reactor = openReactor()
+    const [stream, peer] = await pair(reactor)
+    const told = record(stream)
+    socket.shutdownRead(peer.fd)
+    stream.write('unheard')
+    expect([stream.write('more'), stream.flushed()]).toEqual([false, false])
+    await until(() => stream.closed)
+    expect(told).toEqual(['end', 'error EPIPE', 'close'])
+  })
+
+  test('a close listener that throws keeps nobody from the descriptor of detach()', async () => {
+    const thrown: unknown[] = []
+    const reactor = openReactor({ onHandlerError: (error) => thrown.push(error) })
+    const [stream] = await pair(reactor)
+    stream.on('close', () => {
+      throw new Error('from close')
+    })
+    stream.detach().handle.close()
+    await until(() => thrown.length === 1)
+  })
+
   test('ECONNRESET when the peer closes without reading what we wrote', async () => {
     const [reactor, stream, peer] = await manualPair()
     const told = record(stream)

@@ -105,8 +105,8 @@ export const socket = {
   listen: (fd: number, backlog: number): void => void check(native().listenSocket(fd, backlog), 'listen'),
   /** accept4(2); the result is a descriptor or -errno. For a listener that ends; the drain accepts for all others. */
   accept: (fd: number): number => native().acceptSocket(fd),
-  /** Shuts the reading side; a listener refuses from then on, and can still accept what waits. */
-  shutdownRead: (fd: number): void => void check(native().shutdownSocket(fd, 0), 'shutdown'),
+  /** Shuts the reading side; the result is 0 or -errno. A listener refuses from then on, and can still accept what waits. */
+  shutdownRead: (fd: number): number => native().shutdownSocket(fd, 0),
   /** Shuts the writing side; the result is 0 or -errno. */
   shutdownWrite: (fd: number): number => native().shutdownSocket(fd, 1),
   /** SIOCINQ: how many bytes wait in a stream socket. */
