@@ -1,5 +1,4 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { once as onceEvent } from 'node:events'
 import { closeSync, existsSync, openSync, readlinkSync } from 'node:fs'
 import { once, type FdHandle } from '@fd-reactor/core'
 import { socket, SocketOption } from '@fd-reactor/core/sys'
@@ -8,7 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { runScript } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, socketPath } from '../../core/test/support/reactors.js'
-import { within } from '../../core/test/support/wait.js'
+import { childEnded, within } from '../../core/test/support/wait.js'
 import { thrownBy } from './unix-helpers.js'
 
 assertNoLeakedFds()
@@ -182,7 +181,7 @@ test('one line of configuration serves socat over every kind of address', async 
     let text = ''
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
     child.stdin.end('hello\n')
-    await within(onceEvent(child, 'close'))
+    await childEnded(child)
     expect(text).toBe('hello\n')
     listener.close()
   }

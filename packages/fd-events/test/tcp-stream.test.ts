@@ -8,7 +8,7 @@ import { ms, seconds, TcpListener, TcpStream, type TcpStreamOptions } from '@fd-
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor } from '../../core/test/support/reactors.js'
-import { until, within } from '../../core/test/support/wait.js'
+import { childEnded, until, within } from '../../core/test/support/wait.js'
 import { HOSTS, rawTcpClient, tcpPair } from './tcp-helpers.js'
 import { quiet, thrownBy } from './unix-helpers.js'
 
@@ -247,7 +247,7 @@ describe('peers that other people wrote', () => {
     let text = ''
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
     child.stdin.end('hello from outside\n')
-    await within(onceEvent(child, 'close'))
+    await childEnded(child)
     expect(text).toBe('hello from outside\n')
     await until(() => listener.connections === 0)
   })
@@ -273,7 +273,7 @@ describe('peers that other people wrote', () => {
     stream.allowHalfOpen = true
     for await (const bytes of stream) text += String(bytes)
     expect(text).toBe('round')
-    await within(onceEvent(child, 'close'))
+    await childEnded(child)
   })
 })
 

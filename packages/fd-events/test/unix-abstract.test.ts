@@ -1,11 +1,10 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { once as onceEvent } from 'node:events'
 import { once } from '@fd-reactor/core'
 import { UnixListener, UnixStream } from '@fd-reactor/fd-events'
 import { expect, test } from 'vitest'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, socketPath } from '../../core/test/support/reactors.js'
-import { until, within } from '../../core/test/support/wait.js'
+import { childEnded, until, within } from '../../core/test/support/wait.js'
 import { rawClient, thrownBy } from './unix-helpers.js'
 
 assertNoLeakedFds()
@@ -161,7 +160,7 @@ test.for([
   let text = ''
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
   child.stdin.end('hello from outside\n')
-  await within(onceEvent(child, 'close'))
+  await childEnded(child)
   expect(text).toBe('hello from outside\n')
   await until(() => listener.connections === 0)
 })
@@ -177,5 +176,5 @@ test('socat listens at an abstract name', async ({ skip }) => {
   let text = ''
   for await (const bytes of stream) text += String(bytes)
   expect(text).toBe('round')
-  await within(onceEvent(child, 'close'))
+  await childEnded(child)
 })

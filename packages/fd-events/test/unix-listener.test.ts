@@ -20,7 +20,7 @@ import { afterEach, describe, expect, test, type TestContext } from 'vitest'
 import { withoutLeakCheck } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, settle, socketPath } from '../../core/test/support/reactors.js'
-import { until, within } from '../../core/test/support/wait.js'
+import { childEnded, until, within } from '../../core/test/support/wait.js'
 import {
   errorCode,
   leaveDeadSocket,
@@ -585,7 +585,7 @@ describe('peers that other people wrote', () => {
     let text = ''
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
     child.stdin.end('hello from outside\n')
-    await within(onceEvent(child, 'close'))
+    await childEnded(child)
     expect(text).toBe('hello from outside\n')
     await until(() => listener.connections === 0)
   })
@@ -601,7 +601,7 @@ describe('peers that other people wrote', () => {
     const [stream] = await within(once(listener, 'connection'))
     expect(stream.peer).toEqual({ pid: child.pid, uid: NOBODY, gid: 12_345 })
     stream.close()
-    await within(onceEvent(child, 'exit'))
+    await childEnded(child)
     await netClient(path)
     const [ours] = await within(once(listener, 'connection'))
     expect(ours.peer).toEqual({ pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() })

@@ -2,6 +2,15 @@
  * Waiting with a bound: a test that waits for what never comes fails by name instead of running into the runner's timeout.
  */
 
+import { once } from 'node:events'
+import type { ChildProcess } from 'node:child_process'
+
+/** Waits until a child process has ended, which may have been before. */
+export async function childEnded(child: ChildProcess, ms = 5000): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  await within(once(child, 'exit'), `the end of ${child.spawnfile}`, ms)
+}
+
 /** What `promise` settles with, or a failure after `ms` that says what did not come. */
 export async function within<T>(promise: Promise<T>, what = 'the event', ms = 5000): Promise<T> {
   let timer: NodeJS.Timeout | undefined
