@@ -28,6 +28,7 @@ const files = {
   ],
   'fd-events': [
     'durations.ts',
+    'record-copy.ts',
     'deadlines.ts',
     'event-fd.ts',
     'timer-options.ts',

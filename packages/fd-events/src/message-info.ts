@@ -55,10 +55,3 @@ export function closeInfo({ fds, pidFd }: MessageInfo): void {
 export function isMessage(event: readonly unknown[]): event is [bytes: Buffer, info: MessageInfo] {
   return Buffer.isBuffer(event[0])
 }
-
-/** A copy that its reader may keep. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */
-export function copyOf(record: BatchRecord): Buffer {
-  const copy = Buffer.allocUnsafe(record.length)
-  copy.set(record.view())
-  return copy
-}

@@ -20,7 +20,7 @@ import {
 } from '@fd-reactor/core'
 import { MessageFlag } from '@fd-reactor/core/sys'
 import process from 'node:process'
-import { closeInfo, copyOf, InfoDecoder, isMessage, PLAIN } from './message-info.js'
+import { closeInfo, InfoDecoder, isMessage, PLAIN } from './message-info.js'
 import type {
   DetachedMessages,
   MessageEvents,
@@ -31,6 +31,7 @@ import type {
 } from './message-options.js'
 import { MessageQueue, type Destination, type Lane } from './message-queue.js'
 import { explainRefusal, prepared } from './message-setup.js'
+import { copyOf } from './record-copy.js'
 
 const EAGAIN = -11
 const DEFAULT_MESSAGE_BYTES = 64 * 1024

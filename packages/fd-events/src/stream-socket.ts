@@ -19,6 +19,7 @@ import {
 } from '@fd-reactor/core'
 import { socket, SocketOption } from '@fd-reactor/core/sys'
 import { deadline, deadlineTimer } from './deadlines.js'
+import { copyOf } from './record-copy.js'
 import { SocketLimits, type Limit } from './socket-limits.js'
 import { ChunkFds, closeAll, duplicates } from './stream-control.js'
 import type { Borrow, DetachedStream, StreamEvents, StreamOptions } from './stream-options.js'
@@ -592,11 +593,4 @@ function prepared(reactor: Reactor, handle: FdHandle, options: StreamOptions<Bor
 
 async function* chunksOf(stream: StreamSocket): AsyncGenerator<Buffer, undefined, undefined> {
   for await (const [bytes] of stream.events('data')) yield bytes
-}
-
-/** A copy that its reader may keep. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */
-function copyOf(record: BatchRecord): Buffer {
-  const copy = Buffer.allocUnsafe(record.length)
-  copy.set(record.view())
-  return copy
 }
