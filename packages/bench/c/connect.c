@@ -1,4 +1,5 @@
-// Opens COUNT connections to the Unix socket PATH, says `connected`, and holds them until its standard input ends.
+// Opens COUNT connections to the Unix socket PATH, says `connected`, and holds them until its standard input
+// ends.
 //
 //   connect PATH COUNT
 #define _GNU_SOURCE
