@@ -589,6 +589,29 @@ describe('congestion', () => {
 })
 
 describe('descriptors', () => {
+  test('that nobody asked for do not crowd out the pidfd of their sender', async () => {
+    const reactor = openReactor()
+    const server = UnixDatagram.bind(reactor, abstractName(), { pidFd: true })
+    const client = UnixDatagram.connect(reactor, server.address ?? '')
+    using file = devNull()
+    client.send('with many', { fds: Array.from({ length: 20 }, () => file) })
+    const [bytes, { pidFd, fds }] = await within(once(server, 'message'))
+    expect([String(bytes), pidFd?.closed, fds]).toEqual(['with many', false, []])
+    pidFd?.close()
+  })
+
+  test('have their room also on a socket whose former owner asked for credentials', async () => {
+    const reactor = openReactor()
+    const former = UnixDatagram.bind(reactor, abstractName(), { credentials: true })
+    const server = UnixDatagram.from(reactor, former.detach().handle, { maxFds: 1 })
+    const client = UnixDatagram.connect(reactor, server.address ?? '')
+    using file = devNull()
+    client.send('one', { fds: [file] })
+    const [bytes, { fds, credentials }] = await within(once(server, 'message'))
+    expect([String(bytes), fds.length, credentials]).toEqual(['one', 1, undefined])
+    for (const fd of fds) fd.close()
+  })
+
   test('come as handles that are the listener’s', async () => {
     const reactor = openReactor()
     const server = UnixDatagram.bind(reactor, abstractName(), { maxFds: 3 })
