@@ -29,6 +29,7 @@ const files = {
   'fd-events': [
     'durations.ts',
     'record-copy.ts',
+    'passed-fds.ts',
     'deadlines.ts',
     'event-fd.ts',
     'timer-options.ts',
@@ -74,6 +75,7 @@ const files = {
     'unix-datagram.ts',
     'notify.ts',
     'unix-seqpacket.ts',
+    'unix-seqpacket-listener.ts',
     'tcp-address.ts',
     'tcp-options.ts',
     'tcp-connect.ts',

@@ -29,9 +29,8 @@ struct ControlWanted {
   bool pidfd = false;
   bool timestamp = false;
 
-  // Room for exactly this. The kernel fills what others leave with descriptors, and the alignment leaves
-  // some.
-  // SCM_PIDFD comes behind them, and a sender must not be able to crowd it out.
+  // Room for exactly this: the kernel fills what others leave with descriptors. But a pidfd comes behind
+  // them, and a sender must not be able to crowd it out, so with one there is room for all that can come.
   constexpr size_t Space() const {
     const size_t room = pidfd ? kMaxFds : fds;
     return (room > 0 ? CMSG_SPACE(room * sizeof(int)) : 0) + (credentials ? CMSG_SPACE(sizeof(ucred)) : 0) +

@@ -1,11 +1,10 @@
 #include "message.h"
 
 #include <sys/epoll.h>
-#include <sys/un.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
-#include <vector>
 
 #include "arguments.h"
 #include "control.h"

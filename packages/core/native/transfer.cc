@@ -72,8 +72,8 @@ bool Blocks(int fd) {
 }
 
 // How many of `length` bytes from `offset` on are in memory: `length`, or up to the first place that is not.
-// It asks for one byte every 16 KiB. A byte of each page costs more than sending them (134 against 87 µs for
-// a MiB, and 24 for this); a single page that is missing in between is read by sendfile itself.
+// It asks for one byte every 16 KiB: a byte of each page would cost more than sending them. A single page
+// that is missing in between is read by sendfile itself.
 int64_t Resident(int file, int64_t offset, size_t length) {
   size_t known = 0;
   while (known < length) {

@@ -9,6 +9,7 @@ import { ReactorError, type FdHandle, type Reactor } from '@fd-reactor/core'
 import { socket as sys } from '@fd-reactor/core/sys'
 import { deadline } from './deadlines.js'
 import type { MessageInfo } from './message-options.js'
+import { closeAll } from './passed-fds.js'
 import type { UnixSeqpacket } from './unix-seqpacket.js'
 
 /** The messages, by their types. `hello` and `refused` are the same in every version, and so is `version` in `take`. */
@@ -132,7 +133,7 @@ export class HandOverChannel {
       }
       return { ...head, fds, bytes: Buffer.concat(pieces) }
     } catch (error) {
-      for (const fd of fds) fd.close()
+      closeAll(fds)
       if (error instanceof ReactorError) throw error
       throw new ReactorError('ERR_HAND_OVER', `The ${this.#peer} does not speak the protocol of hand-overs`, {
         cause: error,

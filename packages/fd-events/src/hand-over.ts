@@ -16,7 +16,7 @@ import { channelOptions, HandOverChannel, NOT_OFFERED, type Head } from './hand-
 import { duration, type DetachedStream } from './stream-options.js'
 import type { UnixAddress } from './unix-address.js'
 import { allowCheck, allows, peerOf, type Allow, type UnixPeer } from './unix-peer.js'
-import { UnixSeqpacketListener } from './unix-seqpacket.js'
+import { UnixSeqpacketListener } from './unix-seqpacket-listener.js'
 
 /** The version of the protocol that both sides must speak. */
 export const HAND_OVER_VERSION = 1

@@ -107,14 +107,16 @@ export {
 } from './unix-datagram.js'
 export {
   UnixSeqpacket,
-  UnixSeqpacketListener,
   type UnixSeqpacketConnectOptions,
   type UnixSeqpacketEvents,
+  type UnixSeqpacketOptions,
+} from './unix-seqpacket.js'
+export {
+  UnixSeqpacketListener,
   type UnixSeqpacketFromOptions,
   type UnixSeqpacketListenerEvents,
   type UnixSeqpacketListenOptions,
-  type UnixSeqpacketOptions,
-} from './unix-seqpacket.js'
+} from './unix-seqpacket-listener.js'
 export {
   UnixStream,
   type UnixConnectOptions,

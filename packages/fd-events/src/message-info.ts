@@ -4,6 +4,7 @@
 import { takeMessageHead, type BatchRecord } from '@fd-reactor/core'
 import { MessageFlag } from '@fd-reactor/core/sys'
 import type { MessageInfo } from './message-options.js'
+import { closeAll } from './passed-fds.js'
 import { decodeUnixAddress, type UnixAddress } from './unix-address.js'
 
 /** The info of a message that brought nothing; one for all, so that it costs nothing. */
@@ -47,7 +48,7 @@ export class InfoDecoder {
 
 /** Closes what a message brought that nobody took. */
 export function closeInfo({ fds, pidFd }: MessageInfo): void {
-  for (const fd of fds) fd.close()
+  closeAll(fds)
   pidFd?.close()
 }
 

@@ -7,6 +7,7 @@
  */
 import { PackedMessages, SystemError, type FdHandle } from '@fd-reactor/core'
 import type { OnCongestion, SendOutcome } from './message-options.js'
+import { closeAll, duplicates } from './passed-fds.js'
 
 const EAGAIN = -11
 const ENOBUFS = -105
@@ -256,7 +257,7 @@ export class MessageQueue {
       this.#finish(message, 'dropped')
       return false
     }
-    const own = duplicates(message.fds)
+    const own = duplicatesOf(message.fds)
     if (own instanceof SystemError) {
       this.#finish(message, own)
       return false
@@ -283,7 +284,7 @@ export class MessageQueue {
   #finish({ length, own, settled }: Message, outcome: SendOutcome): void {
     this.count--
     this.length -= length
-    for (const fd of own) fd.close()
+    closeAll(own)
     if (outcome === 'sent') this.sent++
     else if (outcome === 'dropped') this.dropped++
     else this.failed++
@@ -306,14 +307,11 @@ export class MessageQueue {
 }
 
 /** So that the sender may close its own: all, or why there are none. */
-function duplicates(fds: readonly FdHandle[]): readonly FdHandle[] | SystemError {
+function duplicatesOf(fds: readonly FdHandle[]): readonly FdHandle[] | SystemError {
   if (fds.length === 0) return NO_FDS
-  const made: FdHandle[] = []
   try {
-    for (const fd of fds) made.push(fd.duplicate())
-    return made
+    return duplicates(fds)
   } catch (error) {
-    for (const fd of made) fd.close()
     if (error instanceof SystemError) return error // EMFILE
     throw error
   }

@@ -9,7 +9,7 @@
 import { readSync } from 'node:fs'
 import { Drain, FdHandle, Interest, SystemError } from '@fd-reactor/core'
 import type { BatchRecord, Priority, Reactor, Registrant, Token } from '@fd-reactor/core'
-import { signalfd } from '@fd-reactor/core/sys'
+import { signalfd, transfer } from '@fd-reactor/core/sys'
 import { decodeSignal, SIGINFO_BYTES, type SignalInfo } from './signal-info.js'
 import { signalName } from './signal-names.js'
 
@@ -101,7 +101,7 @@ export class SignalHub implements Registrant {
 
   private constructor(reactor: Reactor) {
     this.#reactor = reactor
-    const [net, entry] = signalfd.pipe()
+    const [net, entry] = transfer.pipe()
     this.#net = new FdHandle(net)
     this.#netEntry = new FdHandle(entry)
     try {

@@ -6,6 +6,7 @@
  */
 import { FdHandle, Interest, ReactorError, SystemError, type Reactor } from '@fd-reactor/core'
 import { abortSignal, checkOptions, func } from '@fd-reactor/core/sys'
+import { closeAll } from './passed-fds.js'
 import { End } from './splice-end.js'
 import { Flow } from './splice-flow.js'
 import { asDetached, type DetachedStream } from './stream-options.js'
@@ -169,7 +170,7 @@ class Job {
 
   #end(taken: PumpEnd): End {
     const detached = asDetached(taken instanceof FdHandle ? taken : taken.detach())
-    for (const fd of detached.fds ?? []) fd.close() // they do not travel
+    closeAll(detached.fds ?? []) // they do not travel
     const end = new End(this.#reactor, detached, (revents) => {
       this.#run(end, revents)
     })

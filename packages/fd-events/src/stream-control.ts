@@ -4,55 +4,17 @@
  * The kernel gives them out with the first byte of the send that they came with, and ends a read behind that send. So a chunk has at most one
  * set of them, perhaps behind bytes of earlier sends, and a chunk that waits to be delivered keeps its set with it.
  */
-import {
-  Drain,
-  FdHandle,
-  Interest,
-  MAX_FDS,
-  messageArgument,
-  ReactorError,
-  SystemError,
-  takeMessageHead,
-} from '@fd-reactor/core'
-import type { BatchRecord, SourceRegistration } from '@fd-reactor/core'
+import { Drain, Interest, messageArgument, ReactorError, takeMessageHead } from '@fd-reactor/core'
+import type { BatchRecord, FdHandle, SourceRegistration } from '@fd-reactor/core'
 import { MessageFlag } from '@fd-reactor/core/sys'
+import { closeAll } from './passed-fds.js'
 
-const EBADF = -9
 const STREAM_BYTES = 64 * 1024
 
 /** How a stream is registered that receives up to `maxFds` descriptors with a chunk. */
 export function streamWithFds(maxFds: number): SourceRegistration {
   const argument = messageArgument({ maxBytes: STREAM_BYTES, maxFds })
   return { drain: Drain.StreamControl, interest: Interest.In | Interest.RdHup, argument }
-}
-
-/** Closes all of them. */
-export function closeAll(fds: Iterable<FdHandle>): void {
-  for (const fd of fds) fd.close()
-}
-
-/**
- * Second descriptors of all of them, to be kept while the bytes wait: all or none.
- * @throws SystemError `EMFILE`; `EBADF` for one whose number was given to another; ReactorError `ERR_CLOSED`; TypeError, RangeError.
- */
-export function duplicates(fds: readonly FdHandle[]): FdHandle[] {
-  if (fds.length > MAX_FDS) {
-    throw new RangeError(`One send() passes at most ${MAX_FDS} descriptors, not ${fds.length}: use several`)
-  }
-  const made: FdHandle[] = []
-  try {
-    for (const handle of fds) {
-      if (!(handle instanceof FdHandle)) {
-        throw new TypeError('send() passes FdHandles: FdHandle.adopt(fd) makes one of a number')
-      }
-      if (!handle.closed && !handle.owned) throw new SystemError(EBADF, 'fcntl', { path: `fd ${handle.fd}` })
-      made.push(handle.duplicate())
-    }
-    return made
-  } catch (error) {
-    closeAll(made)
-    throw error
-  }
 }
 
 /** What has come and was not told yet, by the chunk that it belongs to. */
@@ -68,22 +30,17 @@ export class ChunkFds {
     return record.messageFlags !== 0
   }
 
-  /** Takes what came with a record, whose bytes are `chunk` now; false when some did not fit. */
-  keep(chunk: Buffer, record: BatchRecord, label: string): boolean {
+  /** Takes what came with a record, whose bytes are `chunk` now; when some did not fit there is a `failure`. */
+  keep(chunk: Buffer, record: BatchRecord, label: string): void {
     const fds = takeMessageHead(record)?.fds ?? []
     if ((record.messageFlags & MessageFlag.ControlTruncated) !== 0) {
       closeAll(fds)
       const message = `${label}: more descriptors came at once than maxFds allows, or than this process can open`
       this.failure ??= new ReactorError('ERR_FDS_TRUNCATED', `${message}. Those that did come were closed`)
-      return false
+    } else if (fds.length > 0) {
+      for (const fd of fds) fd.guard()
+      this.#sets.set(chunk, fds)
     }
-    if (fds.length > 0) {
-      this.#sets.set(
-        chunk,
-        fds.map((fd) => fd.guard()),
-      )
-    }
-    return true
   }
 
   /** Keeps a set without a record, for a chunk that comes again or stands for the set only. */

@@ -5,7 +5,7 @@
  * writer may reuse its memory, and a borrowed view of the slab may be written.
  */
 import type { FdHandle } from '@fd-reactor/core'
-import { closeAll } from './stream-control.js'
+import { closeAll } from './passed-fds.js'
 
 /**
  * Sends `length` bytes from `offset`, and `fds` with the first of them; returns how many the kernel took, {@link LATER}, or -errno.

@@ -18,10 +18,11 @@ import {
   type SourceRegistration,
 } from '@fd-reactor/core'
 import { socket, SocketOption } from '@fd-reactor/core/sys'
-import { deadline, deadlineTimer } from './deadlines.js'
+import { deadline, deadlineTimer, withDeadlines } from './deadlines.js'
 import { copyOf } from './record-copy.js'
 import { SocketLimits, type Limit } from './socket-limits.js'
-import { ChunkFds, closeAll, duplicates } from './stream-control.js'
+import { closeAll, duplicates } from './passed-fds.js'
+import { ChunkFds } from './stream-control.js'
 import type { Borrow, DetachedStream, StreamEvents, StreamOptions } from './stream-options.js'
 import { LATER, StreamQueue, type Send } from './stream-queue.js'
 
@@ -583,8 +584,9 @@ function prepared(reactor: Reactor, handle: FdHandle, options: StreamOptions<Bor
   try {
     if (sendBuffer !== undefined) socket.set(handle.fd, SocketOption.SendBuffer, sendBuffer)
     if (receiveBuffer !== undefined) socket.set(handle.fd, SocketOption.ReceiveBuffer, receiveBuffer)
-    if ((idleTimeout ?? headerTimeout ?? writeTimeout) !== undefined) deadlineTimer(reactor)
-    return handle
+    return (idleTimeout ?? headerTimeout ?? writeTimeout) === undefined
+      ? handle
+      : withDeadlines(reactor, handle)
   } catch (error) {
     handle.close()
     throw error

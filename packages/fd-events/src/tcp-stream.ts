@@ -142,17 +142,4 @@ export class TcpStream<B extends Borrow = false> extends StreamSocket<B, TcpStre
     }
     return this.#remote
   }
-
-  /** TCP_NODELAY: false lets the kernel gather small writes while others are unacknowledged. */
-  setNoDelay(on = true): this {
-    socket.set(this.fd, SocketOption.NoDelay, on ? 1 : 0)
-    return this
-  }
-
-  /** SO_KEEPALIVE, and how many milliseconds of silence come before the first question; 0 leaves that. */
-  setKeepAlive(on = false, initialDelayMs = 0): this {
-    socket.set(this.fd, SocketOption.KeepAlive, on ? 1 : 0)
-    if (on && initialDelayMs > 0) socket.set(this.fd, SocketOption.KeepIdle, Math.ceil(initialDelayMs / 1000))
-    return this
-  }
 }

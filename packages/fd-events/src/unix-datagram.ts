@@ -241,11 +241,8 @@ export class UnixDatagram<B extends boolean = false> extends MessageSocket<B> {
   /** Closes and drops what waits; removes the socket's file if it is still ours. Idempotent. */
   override destroy(): void {
     if (this.closed) return
-    try {
-      this.#name?.remove()
-    } finally {
-      super.destroy()
-    }
+    this.#name?.remove()
+    super.destroy()
   }
 
   protected nameOf({ address = this.#peer }: Destination): string | undefined {

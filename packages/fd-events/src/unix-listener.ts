@@ -7,6 +7,7 @@ import type { Borrow } from './stream-options.js'
 import type { UnixAddress } from './unix-address.js'
 import type { UnixName } from './unix-path.js'
 import {
+  connectionOptions,
   listenUnix,
   nameOfListening,
   UnixSocketListener,
@@ -54,10 +55,7 @@ export class UnixListener<B extends Borrow = false> extends UnixSocketListener<U
 
   private constructor(reactor: Reactor, handle: FdHandle, name: UnixName, options: UnixListenerOptions<B>) {
     super(reactor, handle, name, options)
-    const { allow, backlog, label, maxConnections, mode, owner, ref, signal, ...rest } = options
-    const { unlinkOnClose, unlinkStale, ...streamOptions } = rest
-    void [allow, backlog, label, maxConnections, mode, owner, ref, signal, unlinkOnClose, unlinkStale]
-    this.#streamOptions = { ...streamOptions, label: 'UnixStream' }
+    this.#streamOptions = connectionOptions(options, 'UnixStream')
   }
 
   /** Binds, listens, and takes the place of a dead file. */

@@ -45,7 +45,6 @@ export interface BindOptions {
 /** Where a socket is bound, and the file that goes with it. */
 export class UnixName {
   #file: SocketFile | undefined
-
   #shared: boolean
 
   /** `address` is as the kernel knows it; `file` is ours to remove; `shared` with whoever made the socket. */
@@ -75,7 +74,7 @@ export class UnixName {
     else if (typeof address === 'string' && isSocketFile(address)) this.#file ??= new SocketFile(address)
   }
 
-  /** Removes the file, if it is ours to remove, and if it is still the one that was made. */
+  /** Removes the file, if it is ours to remove, and if it is still the one that was made. A file that stays is a process warning. */
   remove(): void {
     try {
       this.#file?.remove()

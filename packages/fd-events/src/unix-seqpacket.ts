@@ -1,5 +1,5 @@
 /**
- * Unix sockets of packets: connections that keep the bounds of messages, and their listener.
+ * A connection over a Unix socket of packets, which keeps the bounds of messages.
  *
  * Messages come and go as on every message socket; here is what a connection adds: two ends, each of which may be shut. That part
  * is like StreamSocket's, and not shared with it: there it is woven into the bytes that are kept, here into messages, and what both
@@ -16,6 +16,7 @@ import {
   SocketType,
   type PeerCredentials,
 } from '@fd-reactor/core/sys'
+import { withDeadlines } from './deadlines.js'
 import {
   messageOptionChecks,
   sendOptionChecks,
@@ -29,17 +30,6 @@ import { expectSocket } from './socket-kind.js'
 import { duration, SocketLimits } from './socket-limits.js'
 import type { UnixAddress } from './unix-address.js'
 import { connectUnix } from './unix-connect.js'
-import type { UnixName } from './unix-path.js'
-import {
-  listenUnix,
-  nameOfListening,
-  UnixSocketListener,
-  unixSocketFromChecks,
-  unixSocketListenChecks,
-  type UnixSocketFromOptions,
-  type UnixSocketListenerEvents,
-  type UnixSocketListenOptions,
-} from './unix-socket-listener.js'
 
 const ECONNRESET = -104
 /** EPIPE, ECONNRESET, ENOTCONN: the connection is gone. */
@@ -67,18 +57,9 @@ export interface UnixSeqpacketConnectOptions<B extends boolean = false> extends 
   timeout?: number
 }
 
-/** Options of {@link UnixSeqpacketListener.from}; those of {@link UnixSeqpacketOptions} go to the connections, `ref` and `signal` to the listener. */
-export type UnixSeqpacketFromOptions<B extends boolean = false> = UnixSeqpacketOptions<B> &
-  UnixSocketFromOptions
-
-/** Options of {@link UnixSeqpacketListener.listen}. */
-export type UnixSeqpacketListenOptions<B extends boolean = false> = UnixSeqpacketOptions<B> &
-  UnixSocketListenOptions
-
-const CHECKS = { ...messageOptionChecks, allowHalfOpen: boolean, idleTimeout: duration }
-const CONNECT_CHECKS = { ...CHECKS, timeout: duration }
-const FROM_CHECKS = { ...CHECKS, ...unixSocketFromChecks }
-const LISTEN_CHECKS = { ...CHECKS, ...unixSocketListenChecks }
+/** The checks of {@link UnixSeqpacketOptions}. */
+export const unixSeqpacketChecks = { ...messageOptionChecks, allowHalfOpen: boolean, idleTimeout: duration }
+const CONNECT_CHECKS = { ...unixSeqpacketChecks, timeout: duration }
 
 /**
  * One connection over a Unix socket of packets (SOCK_SEQPACKET).
@@ -122,10 +103,11 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     options: UnixSeqpacketOptions<B> = {},
     onClosed?: () => void,
   ) {
-    super(reactor, handle, options, { address: false, packets: true })
+    const { idleTimeout } = options
+    const socket = idleTimeout === undefined ? handle : withDeadlines(reactor, handle)
+    super(reactor, socket, options, { address: false, packets: true })
     this.#onClosed = onClosed
     this.#allowHalfOpen = options.allowHalfOpen ?? false
-    const { idleTimeout } = options
     if (idleTimeout === undefined) return
     this.#limits = new SocketLimits(reactor, { idleTimeout }, new Moved(this), () => {
       // There, what a listener throws is this socket's and not the timer's.
@@ -159,7 +141,7 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     handle: FdHandle,
     options: UnixSeqpacketOptions<B> = {},
   ): UnixSeqpacket<B> {
-    checkOptions('UnixSeqpacket.from', options, CHECKS)
+    checkOptions('UnixSeqpacket.from', options, unixSeqpacketChecks)
     expectSocket(handle.fd, 'a Unix seqpacket socket', ({ domain, type, listening }) => {
       return domain === Domain.Unix && type === SocketType.Seqpacket && !listening
     })
@@ -351,71 +333,3 @@ class Moved {
     return this.#socket.stats.sent
   }
 }
-
-/**
- * Listens for connections of packets on a path, or on an abstract name.
- *
- * Guarantees, options and events are those of a `UnixListener`: no connection is lost by listening late, two starters never both get the
- * path, `allow` refuses before anything is read. Streams cannot connect to it (`EPROTOTYPE`).
- *
- * @throws SystemError `EADDRINUSE` when somebody listens there or the file is no socket; `ENAMETOOLONG`; `ENOENT`; `EACCES`.
- * @throws TypeError, RangeError for options that do not exist or are out of range.
- * @example
- * import { Reactor } from '@fd-reactor/core'
- * import { UnixSeqpacketListener } from '@fd-reactor/fd-events'
- * using reactor = new Reactor()
- * const listener = UnixSeqpacketListener.listen(reactor, '/tmp/example-packets.sock', { mode: 0o660 })
- * listener.on('connection', (connection) => connection.on('message', (bytes) => connection.send(bytes)))
- * console.log(listener.path) // /tmp/example-packets.sock
- * @see unix(7)
- */
-export class UnixSeqpacketListener<B extends boolean = false> extends UnixSocketListener<UnixSeqpacket<B>> {
-  readonly #options: UnixSeqpacketOptions<B>
-
-  private constructor(
-    reactor: Reactor,
-    handle: FdHandle,
-    name: UnixName,
-    options: UnixSeqpacketListenOptions<B>,
-  ) {
-    super(reactor, handle, name, options)
-    const { ref, signal, ...rest } = options
-    void [ref, signal]
-    this.#options = { ...rest, label: 'UnixSeqpacket' }
-  }
-
-  /** Binds, listens, and takes the place of a dead file. */
-  static listen<B extends boolean = false>(
-    reactor: Reactor,
-    address: UnixAddress,
-    options: UnixSeqpacketListenOptions<B> = {},
-  ): UnixSeqpacketListener<B> {
-    checkOptions('UnixSeqpacketListener', options, LISTEN_CHECKS)
-    return listenUnix(SocketType.Seqpacket, address, options, (handle, name) => {
-      return new UnixSeqpacketListener(reactor, handle, name, options)
-    })
-  }
-
-  /**
-   * Makes a listener of a listening Unix seqpacket socket that came from elsewhere: inherited, passed, or from `detach()`.
-   * @throws SystemError `ENOTSOCK`, `EINVAL` for anything else.
-   */
-  static from<B extends boolean = false>(
-    reactor: Reactor,
-    handle: FdHandle,
-    options: UnixSeqpacketFromOptions<B> = {},
-  ): UnixSeqpacketListener<B> {
-    checkOptions('UnixSeqpacketListener.from', options, FROM_CHECKS)
-    const name = nameOfListening(handle, SocketType.Seqpacket, options.unlinkOnClose)
-    return new UnixSeqpacketListener(reactor, handle, name, options)
-  }
-
-  protected connect(handle: FdHandle, onClosed: () => void): UnixSeqpacket<B> {
-    return new UnixSeqpacket(this.reactor, handle, this.#options, onClosed)
-  }
-}
-
-/** The events of a {@link UnixSeqpacketListener}. */
-export type UnixSeqpacketListenerEvents<B extends boolean = false> = UnixSocketListenerEvents<
-  UnixSeqpacket<B>
->

@@ -60,6 +60,14 @@ export const unixSocketListenChecks = {
   unlinkStale: boolean,
 }
 
+/** What of a listener's options is for its connections, which are called `label`. */
+export function connectionOptions<Options extends UnixSocketListenOptions>(options: Options, label: string) {
+  const { allow, backlog, label: _, maxConnections, mode, owner, ref, signal, ...rest } = options
+  const { unlinkOnClose, unlinkStale, ...forConnections } = rest
+  void [allow, backlog, maxConnections, mode, owner, ref, signal, unlinkOnClose, unlinkStale]
+  return { ...forConnections, label }
+}
+
 /** Binds and listens with a socket of `type` (a `SocketType`), and lets `make` make the listener. */
 export function listenUnix<Listener>(
   type: number,
@@ -133,11 +141,8 @@ export abstract class UnixSocketListener<
   /** Stops listening and removes the socket's file if it is still ours. Connections live on. Idempotent. */
   override close(): void {
     if (this.closed) return
-    try {
-      this.#name.remove()
-    } finally {
-      super.close()
-    }
+    this.#name.remove()
+    super.close()
   }
 
   protected welcome(handle: FdHandle, onClosed: () => void): Connection | undefined {

@@ -74,8 +74,6 @@ export const signalfd = {
   update: (fd: number, signals: bigint): void => {
     check(native().openSignalFd(fd, signals), 'signalfd')
   },
-  /** A pipe for the net: `[read end, write end]`. */
-  pipe: (): [readEnd: number, writeEnd: number] => checked(native().openPipe(), 'pipe2'),
   /** Blocks `signals` in every thread and makes `owner` their one owner; returns who has one of them instead. */
   acquire: (owner: bigint, name: string, netFd: number, signals: bigint): SignalHolder | undefined => {
     const result = native().acquireSignals(owner, name, netFd, signals)
