@@ -16,6 +16,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   fdr::ExportMessage(env, exports);
   fdr::ExportSocket(env, exports);
   fdr::ExportTransfer(env, exports);
+  fdr::ExportMemory(env, exports);
   return exports;
 }
 

@@ -19,5 +19,6 @@ void ExportSignalFd(Napi::Env env, Napi::Object exports);
 void ExportMessage(Napi::Env env, Napi::Object exports);
 void ExportSocket(Napi::Env env, Napi::Object exports);
 void ExportTransfer(Napi::Env env, Napi::Object exports);
+void ExportMemory(Napi::Env env, Napi::Object exports);
 
 }  // namespace fdr

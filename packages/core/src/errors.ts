@@ -74,6 +74,12 @@ export type ReactorErrorCode =
   | 'ERR_FDS_TRUNCATED'
   | 'ERR_SHORT_FILE'
   | 'ERR_ENVIRONMENT'
+  | 'ERR_MEMORY_LOST'
+  | 'ERR_MESSAGE_TOO_LARGE'
+  | 'ERR_RING_FULL'
+  | 'ERR_RING_CORRUPT'
+  | 'ERR_SHARED_LAYOUT'
+  | 'ERR_HANDSHAKE'
 
 /** What was asked at the wrong time or in the wrong place; `code` says which. */
 export class ReactorError extends Error {

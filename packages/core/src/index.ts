@@ -16,6 +16,7 @@ export {
   takeMessageHead,
   type MessageHead,
 } from './message-record.js'
+export { Mapping, type MappingRequest, type MemoryAdvice } from './mapping.js'
 export { once, type OnceOptions } from './once.js'
 export type { HandlerErrorPolicy } from './handler-errors.js'
 export { Reactor } from './reactor.js'

@@ -58,6 +58,14 @@ export {
   type PumpEnd,
   type PumpOptions,
 } from './splice.js'
+export {
+  SharedMemory,
+  type MapOptions,
+  type MemoryAccess,
+  type MemorySeal,
+  type SharedMemoryOpenOptions,
+  type SharedMemoryOptions,
+} from './shared-memory.js'
 export { connect, listen, type ConnectOptions, type ListenOptions } from './listen.js'
 export type { TcpAddress } from './tcp-address.js'
 export { TcpConnectError } from './tcp-connect.js'

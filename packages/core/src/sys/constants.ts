@@ -149,3 +149,17 @@ export const SocketOption = {
 } as const
 /** One of {@link SocketOption}. */
 export type SocketOption = (typeof SocketOption)[keyof typeof SocketOption]
+
+/** Seals of memory objects, `F_SEAL_*`. @see fcntl(2) */
+export const Seal = {
+  /** F_SEAL_SEAL: no more seals. */
+  Seal: 1,
+  /** F_SEAL_SHRINK: it never gets shorter, so no page that is mapped can be lost. */
+  Shrink: 2,
+  /** F_SEAL_GROW: it never gets longer. */
+  Grow: 4,
+  /** F_SEAL_WRITE: nobody writes any more. */
+  Write: 8,
+  /** F_SEAL_FUTURE_WRITE: nobody writes but through mappings that exist. */
+  FutureWrite: 16,
+} as const

@@ -15,6 +15,7 @@ export {
   Drain,
   Interest,
   MessageFlag,
+  Seal,
   SocketOption,
   SocketType,
   TimerFlag,
@@ -173,3 +174,26 @@ export const file = {
   /** Takes an exclusive flock(2) without waiting; false when somebody else has it. */
   lock: (fd: number): boolean => checkAgain(native().flock(fd), 'flock'),
 }
+
+/** Memory objects and room in files; {@link Mapping} maps them. */
+export const memory = {
+  /** memfd_create(2): a new object of size 0. @throws SystemError `ENOSYS`, `EMFILE`; `EINVAL`, `ENODEV` where there are no huge pages. */
+  create: (name: string, hugePages: boolean): number =>
+    check(native().createMemory(name, hugePages), 'memfd_create', { path: name }),
+  /** F_ADD_SEALS, of {@link Seal}. */
+  addSeals: (fd: number, seals: number): void =>
+    void check(native().addSeals(fd, seals), 'fcntl', {
+      path: 'F_ADD_SEALS',
+      hint: SEAL_HINTS[native().seals(fd) & 1],
+    }),
+  /** F_GET_SEALS; 0 for what cannot be sealed. */
+  seals: (fd: number): number => Math.max(0, native().seals(fd)),
+  /** fallocate(2): room on the disk from `offset` on, and a file that is that long; the result is 0 or -errno. */
+  allocate: (fd: number, offset: number, length: number): number => native().allocateFile(fd, offset, length),
+  /** linkat(2): gives a file that was opened without a name (O_TMPFILE) its first; the result is 0 or -errno. */
+  name: (fd: number, path: string): number => native().nameFile(fd, path),
+  /** The size of its pages, huge ones included. */
+  pageSize: (fd: number): number => check(native().pageSize(fd), 'fstatfs'),
+}
+
+const SEAL_HINTS: Readonly<Record<number, string>> = { 1: 'Its seals are final: it was made with `sealed`' }

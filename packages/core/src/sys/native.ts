@@ -13,6 +13,12 @@ export interface ReactorHandle {
   readonly __reactor: unique symbol
 }
 
+/** A native mapping, opaque to JavaScript but for the buffer that shows it. */
+export interface MappingHandle {
+  readonly __mapping: unique symbol
+  readonly buffer: ArrayBuffer
+}
+
 export interface NativeReactor {
   handle: ReactorHandle
   fd: number
@@ -126,6 +132,30 @@ export interface Native {
     probe: boolean,
   ): number
   spliceBytes(from: number, to: number, length: number, socket: number): number
+
+  createMemory(name: string, hugePages: boolean): number
+  addSeals(fd: number, seals: number): number
+  seals(fd: number): number
+  allocateFile(fd: number, offset: number, length: number): number
+  nameFile(fd: number, path: string): number
+  pageSize(fd: number): number
+  mapMemory(
+    fd: number,
+    offset: number,
+    length: number,
+    write: boolean,
+    populate: boolean,
+    lock: boolean,
+    losable: boolean,
+    page: number,
+  ): MappingHandle | number
+  unmapMemory(mapping: MappingHandle): void
+  memoryLost(mapping: MappingHandle): boolean
+  liveMappings(): number
+  syncMemory(mapping: MappingHandle, offset: number, length: number, flags: number): number
+  adviseMemory(mapping: MappingHandle, offset: number, length: number, advice: number): number
+  loadShared(mapping: MappingHandle, offset: number, target: Uint8Array): boolean
+  storeShared(mapping: MappingHandle, offset: number, source: Uint8Array): boolean
 }
 
 const require = createRequire(import.meta.url)

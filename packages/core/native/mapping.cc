@@ -1,0 +1,108 @@
+#include "mapping.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+
+#include "lost-pages.h"
+#include "syscall.h"
+
+namespace fdr {
+
+namespace {
+constexpr napi_type_tag kMappingTag = {0x6664722d6d617070, 0x696e672d68616e64};
+}
+
+// A counter only: what it counts hangs off the handles.
+std::atomic<int64_t> Mapping::live_{0};
+
+Mapping::~Mapping() {
+  munmap(address_, length_);  // cannot fail for a range that mmap gave
+  if (place_ >= 0 && mapped_) LostPages::Forget(place_);
+  live_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+Napi::Value Mapping::Map(Napi::Env env, const Request& request) {
+  // Read-only memory would make a stray store into the buffer a SIGSEGV. A private mapping keeps such a store
+  // on a page of its own, so that neither the process nor the memory is harmed.
+  const int sharing = request.write ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
+  void* address = mmap(nullptr, request.length, PROT_READ | PROT_WRITE,
+                       sharing | (request.populate ? MAP_POPULATE : 0), request.fd, request.offset);
+  if (address == MAP_FAILED) return Napi::Number::New(env, -errno);
+  int place = -1;
+  int64_t failed = 0;
+  if (request.lock) failed = Syscall([&] { return mlock(address, request.length); });
+  if (failed == 0 && request.losable)
+    failed = place = LostPages::Watch(address, request.length, request.page);
+  if (failed < 0) {
+    munmap(address, request.length);
+    return Napi::Number::New(env, static_cast<double>(failed));
+  }
+  auto* mapping = new Mapping(address, request.length, place);
+  live_.fetch_add(1, std::memory_order_relaxed);
+
+  napi_value handle = nullptr;
+  napi_value buffer = nullptr;
+  mapping->holders_ = 1;
+  if (napi_create_object(env, &handle) != napi_ok ||
+      napi_type_tag_object(env, handle, &kMappingTag) != napi_ok ||
+      napi_wrap(env, handle, mapping, OnHandleCollected, nullptr, nullptr) != napi_ok) {
+    mapping->Release();
+    return env.Undefined();
+  }
+  // From here on a failure leaves an exception, and the collector finds the handle.
+  if (napi_create_external_arraybuffer(env, address, request.length, OnReleased, mapping, &buffer) != napi_ok)
+    return env.Undefined();
+  mapping->holders_++;
+  if (napi_add_finalizer(env, buffer, mapping, OnReleased, mapping, nullptr) != napi_ok)
+    return env.Undefined();
+  mapping->holders_++;
+  napi_create_reference(env, buffer, 0, &mapping->buffer_);
+  napi_set_named_property(env, handle, "buffer", buffer);
+  return {env, handle};
+}
+
+Mapping* Mapping::Of(const Napi::Value& handle) {
+  bool ours = false;
+  void* data = nullptr;
+  const napi_env env = handle.Env();
+  if (!handle.IsObject() || napi_check_object_type_tag(env, handle, &kMappingTag, &ours) != napi_ok ||
+      !ours || napi_unwrap(env, handle, &data) != napi_ok)
+    return nullptr;
+  return static_cast<Mapping*>(data);
+}
+
+bool Mapping::Lost() const { return mapped_ && place_ >= 0 ? LostPages::Lost(place_) : was_lost_; }
+
+void Mapping::Unmap(Napi::Env env) {
+  if (!mapped_) return;
+  was_lost_ = Lost();
+  napi_value buffer = nullptr;
+  if (buffer_ != nullptr && napi_get_reference_value(env, buffer_, &buffer) == napi_ok && buffer != nullptr) {
+    bool detached = false;
+    // One that was transferred is detached already.
+    if (napi_is_detached_arraybuffer(env, buffer, &detached) == napi_ok && !detached)
+      napi_detach_arraybuffer(env, buffer);
+  }
+  const void* emptied = mmap(address_, length_, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  // Refused only when the process has too many mappings. The memory then stays until the last holder is gone.
+  if (emptied == MAP_FAILED) return;
+  mapped_ = false;
+  if (place_ >= 0) LostPages::Forget(place_);
+}
+
+void Mapping::Release() {
+  if (--holders_ == 0) delete this;
+}
+
+void Mapping::OnReleased(napi_env, void*, void* mapping) { static_cast<Mapping*>(mapping)->Release(); }
+
+void Mapping::OnHandleCollected(napi_env env, void* mapping, void*) {
+  auto* self = static_cast<Mapping*>(mapping);
+  if (self->buffer_ != nullptr) napi_delete_reference(env, self->buffer_);
+  self->buffer_ = nullptr;
+  self->Release();
+}
+
+}  // namespace fdr
