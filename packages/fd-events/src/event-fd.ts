@@ -41,6 +41,13 @@ function checkCount(value: bigint, name: string): bigint {
   return value
 }
 
+/** What the kernel tells of an eventfd. @throws SystemError `EINVAL` for anything else. */
+export function eventFdInfo(fd: number): string {
+  const info = readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')
+  if (info.includes('eventfd-count:')) return info
+  throw new SystemError(EINVAL, 'read', { path: `fd ${fd}`, hint: 'It is no eventfd' })
+}
+
 /**
  * Counts what is written to it and tells the sum, at most once in each batch.
  *
@@ -86,10 +93,7 @@ export class EventFd extends Source<EventFdEvents> {
    */
   static from(reactor: Reactor, handle: FdHandle, options: EventFdFromOptions = {}): EventFd {
     checkOptions('EventFd.from', options, FROM_CHECKS)
-    const info = readFileSync(`/proc/self/fdinfo/${handle.fd}`, 'latin1')
-    if (!info.includes('eventfd-count:')) {
-      throw new SystemError(EINVAL, 'read', { path: `fd ${handle.fd}`, hint: 'It is no eventfd' })
-    }
+    const info = eventFdInfo(handle.fd)
     const { semaphore = /eventfd-semaphore:\s*1/.test(info) } = options
     return new EventFd(reactor, { ...options, semaphore }, handle)
   }

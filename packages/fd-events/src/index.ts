@@ -58,6 +58,24 @@ export {
   type PumpEnd,
   type PumpOptions,
 } from './splice.js'
+export { Ring, type RingOptions } from './ring.js'
+export type { OfferLimits, OfferPeer } from './memory-offer.js'
+export {
+  accept,
+  offer,
+  RingLink,
+  type AcceptOptions,
+  type OfferOptions,
+  type RingLinkEvents,
+} from './ring-link.js'
+export { RingReader, type RingReaderEvents, type RingReaderOptions } from './ring-reader.js'
+export {
+  RingWriter,
+  type OnFull,
+  type RingWriterEvents,
+  type RingWriterOptions,
+  type RingWriterStats,
+} from './ring-writer.js'
 export {
   SharedMemory,
   type MapOptions,

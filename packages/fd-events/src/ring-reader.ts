@@ -1,0 +1,363 @@
+/**
+ * The reading end of a ring: an event source that drains it, and the calls for a loop of one's own.
+ *
+ * Its eventfd is rung only when it sleeps. Then it delivers a bounded number of messages, acknowledges them at once, and either rings
+ * its own bell, so that other sources have their turn, or says that it sleeps and looks once more. The argument for memory order is
+ * in ring-writer.ts.
+ */
+import { Drain, Interest, ReactorError, Source, sourceOptionChecks } from '@fd-reactor/core'
+import type { Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
+import { checkOptions, eventfd, oneOf } from '@fd-reactor/core/sys'
+import { RingWord, type Ring } from './ring.js'
+import { distance, PAD, RECORD_HEADER, recordBytes } from './ring-layout.js'
+import type { Borrow } from './stream-options.js'
+
+/** The events of a {@link RingReader}. */
+export interface RingReaderEvents<B extends Borrow = false> extends SourceEvents {
+  /** A message, in the form that the `borrow` option names, and its sequence number (modulo 2^32). */
+  message: B extends 'offsets'
+    ? [data: Buffer, offset: number, length: number, sequence: number]
+    : [bytes: Buffer, sequence: number]
+  /** The writer was closed, and everything it had committed was delivered. A new writer may still come. */
+  end: []
+}
+
+/** Options of a {@link RingReader}. */
+export interface RingReaderOptions<B extends Borrow = false> extends SourceOptions {
+  /**
+   * How a message is handed to `'message'`: `false` (default) as a Buffer of its own, `true` as a view of the ring that is valid during the
+   * handler only, `'offsets'` as `(data, offset, length)`, which allocates nothing.
+   */
+  borrow?: B
+}
+
+const CHECKS = { ...sourceOptionChecks, borrow: oneOf(false, true, 'offsets') }
+/** Of one batch, so that a flood does not keep other sources waiting. */
+const BATCH_MESSAGES = 256
+const BATCH_BYTES = 256 * 1024
+const SMALL_BYTES = 512
+const NO_WORDS = new Int32Array(0)
+
+/**
+ * Reads a ring, of which it is the only reader.
+ *
+ * As an event source it acknowledges a batch of messages when their handlers have returned (with `for await`: when they are
+ * buffered). In a loop of one's own, `next()` finds the next message and `release()` acknowledges all that were found; `read()` does both,
+ * with a copy. Use one or the other.
+ *
+ * Guaranteed: each message is delivered whole and in order; across threads and processes, and when the writer is killed: everything that
+ * was committed, and nothing else; when this reader is killed: the next one begins with the first message that was not acknowledged, so
+ * one that was being handled may come again, with the same sequence number. Whatever a hostile writer stores, nothing is read outside of the
+ * ring: it ends with `ERR_RING_CORRUPT`. Not guaranteed: that a borrowed message does not change under a hostile writer; anything
+ * after a power failure.
+ *
+ * @throws ReactorError `ERR_RING_CORRUPT`; SystemError `EMFILE`.
+ * @throws TypeError, RangeError for options that do not exist or are out of range.
+ * @example
+ * import { Reactor } from '@fd-reactor/core'
+ * import { Ring, RingReader, RingWriter } from '@fd-reactor/fd-events'
+ * using reactor = new Reactor()
+ * using ring = Ring.create()
+ * const writer = new RingWriter(reactor, ring)
+ * const reader = new RingReader(reactor, ring)
+ * writer.write(Buffer.from('one'))
+ * writer.write(Buffer.from('two'))
+ * for await (const [bytes, sequence] of reader) {
+ *   console.log(`${sequence} ${bytes}`) // 0 one
+ *   break
+ * }
+ * console.log(String(reader.read())) // two
+ * @see the layout, src/ring-layout.ts
+ */
+export class RingReader<B extends Borrow = false> extends Source<RingReaderEvents<B>> {
+  /** The ring's data: what `next()` gives a place in. */
+  readonly bytes: Buffer
+  /** The same data as 32-bit words; divide a place by 4. */
+  readonly words: Int32Array
+  /** Of the message that `next()` found, in bytes. */
+  length = 0
+  readonly #ring: Ring
+  readonly #control: Int32Array
+  readonly #borrow: Borrow
+  readonly #losable: boolean
+  readonly #mask: number
+  readonly #maxMessage: number
+  #position: number
+  #head: number
+  #released: number
+  /** Undefined before the first message, which says where the sequence is. */
+  #next: number | undefined
+  #sequence = 0
+  #armed = false
+  #endTold = false
+  /** While it delivers, what fails is an event; otherwise it is thrown. */
+  #delivering = false
+  #failure: unknown
+  #poolWords: Int32Array = NO_WORDS
+  /** What an iterator had buffered when its loop was left; acknowledged already. */
+  readonly #kept: [bytes: Buffer, sequence: number][] = []
+
+  /** Takes the place of the ring's reader: begins with the first message that was not acknowledged. */
+  constructor(reactor: Reactor, ring: Ring, options: RingReaderOptions<B> = {}) {
+    checkOptions('RingReader', options, CHECKS)
+    options.signal?.throwIfAborted()
+    ring.assertIntact()
+    super(reactor, ring.filled.duplicate(), { drain: Drain.Counter, interest: Interest.In }, options)
+    this.#ring = ring
+    this.#control = ring.control
+    this.bytes = ring.bytes
+    this.words = ring.words
+    this.#borrow = options.borrow ?? false
+    this.#losable = ring.losable
+    this.#mask = ring.capacity - 1
+    this.#maxMessage = ring.maxMessage
+    this.#position = this.#head = this.#released = Atomics.load(this.#control, RingWord.Tail)
+    Atomics.store(this.#control, RingWord.ReaderWaiting, 0)
+  }
+
+  /** The sequence number of the message that `next()` or `read()` found last. */
+  get sequence(): number {
+    return this.#sequence >>> 0
+  }
+
+  /**
+   * Finds the next message and returns where it begins in `bytes`; −1 when there is none. Its length is `length`. It stays there until
+   * `release()`.
+   * @throws ReactorError `ERR_RING_CORRUPT`, which closes the reader; `ERR_MEMORY_LOST`, `ERR_CLOSED`.
+   */
+  next(): number {
+    let position = this.#position
+    if (position === this.#head && !this.#lookForMore()) return -1
+    const { words } = this
+    let place = position & this.#mask
+    // Read once: a hostile writer may change it at any time.
+    let length = words[place >> 2] ?? 0
+    if (length === PAD) {
+      position = (position + this.#mask + 1 - place) | 0
+      place = 0
+      length = words[0] ?? 0
+    }
+    const size = recordBytes(length)
+    const sequence = words[(place >> 2) + 1] ?? 0
+    if (
+      length >>> 0 > this.#maxMessage ||
+      distance(position, this.#head) < size ||
+      distance(position, this.#head) > this.#mask + 1 ||
+      place + size > this.#mask + 1 ||
+      (sequence !== this.#next && this.#next !== undefined)
+    )
+      throw this.#corrupt(
+        `a record of ${length} bytes with the number ${sequence >>> 0} at ${position >>> 0}`,
+      )
+    this.#next = (sequence + 1) | 0
+    this.#sequence = sequence
+    this.#position = (position + size) | 0
+    this.length = length
+    return place + RECORD_HEADER
+  }
+
+  /** Acknowledges every message that `next()` found: their room is the writer's again, which is woken if it waits for room. */
+  release(): void {
+    const position = this.#position
+    if (position === this.#released) return
+    this.#released = position
+    const control = this.#control
+    Atomics.store(control, RingWord.Tail, position)
+    if (Atomics.load(control, RingWord.WriterWaiting) !== 0) this.#wakeWriter()
+  }
+
+  /** The next message as a Buffer of its own, acknowledged with all that `next()` found before; undefined when there is none. @throws as `next()`. */
+  read(): Buffer | undefined {
+    if (this.#kept.length > 0) return this.#readKept()
+    const at = this.next()
+    if (at < 0) return undefined
+    const copy = this.#copy(at)
+    this.release()
+    return copy
+  }
+
+  #readKept(): Buffer | undefined {
+    const [bytes, sequence = 0] = this.#kept.shift() ?? []
+    this.#sequence = sequence | 0
+    return bytes
+  }
+
+  /** Ends it; what was not acknowledged is the next reader's. Idempotent. */
+  override close(): void {
+    this.#head = this.#position // so that next() looks, and finds it closed
+    super.close()
+  }
+
+  protected get consumerEvents(): readonly string[] {
+    return ['message']
+  }
+
+  protected override get endEvents(): readonly string[] {
+    return ['end']
+  }
+
+  protected override get hasEnded(): boolean {
+    return this.#endTold
+  }
+
+  protected override get keepsSomething(): boolean {
+    return !this.#armed || this.#kept.length > 0
+  }
+
+  onRecord(): void {
+    this.#armed = false
+    this.emitKept()
+  }
+
+  override onSettle(): void {
+    this.#armed = false
+  }
+
+  /** Delivers one batch. */
+  protected override emitKept(): void {
+    while (this.flowing) {
+      const kept = this.#kept.shift()
+      if (kept === undefined) break
+      this.fire('message', ...kept)
+    }
+    if (!this.flowing) return
+    this.#armed = this.#delivering = true
+    let more = true // also after a handler that throws
+    try {
+      more = this.#deliver()
+    } catch (error) {
+      if (error !== this.#failure) throw error
+    } finally {
+      this.#delivering = false
+      this.#goOn(more)
+    }
+  }
+
+  protected override takeBack(name: string, events: readonly unknown[][]): void {
+    if (name !== 'message') return
+    const kept = events.filter(
+      (each): each is [Buffer, number] => Buffer.isBuffer(each[0]) && each.length === 2,
+    )
+    this.#kept.unshift(...kept)
+  }
+
+  /** `for await (const [bytes, sequence] of reader)`, until the writer is closed. Borrowed bytes do not live long enough for it: a type error. */
+  [Symbol.asyncIterator](): B extends false
+    ? AsyncGenerator<[bytes: Buffer, sequence: number], undefined, undefined>
+    : undefined
+  [Symbol.asyncIterator](
+    this: RingReader,
+  ): AsyncGenerator<[bytes: Buffer, sequence: number], undefined, undefined> | undefined {
+    return this.events('message')
+  }
+
+  /** True when there may be more. */
+  #deliver(): boolean {
+    const borrow = this.#borrow
+    let bytes = 0
+    for (let count = 0; count < BATCH_MESSAGES && bytes < BATCH_BYTES; count++) {
+      if (!this.flowing) return true
+      const at = this.next()
+      if (at < 0) return false
+      const { length } = this
+      bytes += length
+      const sequence = this.#sequence >>> 0
+      if (borrow === false) this.fire('message', this.#copy(at), sequence)
+      else if (borrow === 'offsets') this.fire('message', this.bytes, at, length, sequence)
+      else this.fire('message', this.bytes.subarray(at, at + length), sequence)
+    }
+    return true
+  }
+
+  /** As `set()`, which costs more than all the rest for a small message. Buffer.allocUnsafe() takes many from one ArrayBuffer. */
+  #copyWords(at: number, copy: Buffer): void {
+    const { length } = copy
+    if (copy.buffer !== this.#poolWords.buffer) this.#poolWords = new Int32Array(copy.buffer)
+    const { words } = this
+    const pool = this.#poolWords
+    const from = at >> 2
+    const to = copy.byteOffset >> 2
+    const count = length >> 2
+    for (let word = 0; word < count; word++) pool[to + word] = words[from + word] ?? 0
+    for (let byte = count << 2; byte < length; byte++) copy[byte] = this.bytes[at + byte] ?? 0
+  }
+
+  #goOn(more: boolean): void {
+    if (!this.#ring.closed) this.release()
+    if (this.#failure !== undefined) this.#tellFailure()
+    else if (!this.flowing) this.#armed = false
+    else if (more)
+      eventfd.write(this.fd, 1n) // its own bell: it goes on in another batch
+    else this.#sleep()
+  }
+
+  #copy(at: number): Buffer {
+    const { length } = this
+    const copy = Buffer.allocUnsafe(length)
+    if (length <= SMALL_BYTES && (copy.byteOffset & 3) === 0) this.#copyWords(at, copy)
+    else copy.set(this.bytes.subarray(at, at + length))
+    if (this.#losable) this.#assertIntact() // otherwise it may be zeros in the place of what was lost
+    return copy
+  }
+
+  /** Says that it sleeps, and looks once more. */
+  #sleep(): void {
+    this.#armed = true
+    const control = this.#control
+    // Before the last look, so that what was committed before the writer ended is seen.
+    const ended = Atomics.load(control, RingWord.WriterEnded) === 1
+    Atomics.store(control, RingWord.ReaderWaiting, 1)
+    if (Atomics.load(control, RingWord.Head) !== this.#position) {
+      if (Atomics.exchange(control, RingWord.ReaderWaiting, 0) === 1) eventfd.write(this.fd, 1n)
+    } else if (ended !== this.#endTold) {
+      this.#endTold = ended // a new writer takes it back
+      if (ended) this.fire('end')
+    }
+  }
+
+  /** Looks at how far the writer is. Read once, checked, and then used. */
+  #lookForMore(): boolean {
+    this.assertOpen()
+    if (this.#losable) this.#assertIntact()
+    const head = Atomics.load(this.#control, RingWord.Head)
+    if (distance(this.#position, head) > this.#mask + 1 || (head & 7) !== 0)
+      throw this.#corrupt(`head is ${head >>> 0} and tail ${this.#position >>> 0}`)
+    this.#head = head
+    return head !== this.#position
+  }
+
+  #wakeWriter(): void {
+    const control = this.#control
+    const wanted = Atomics.load(control, RingWord.WriterWaiting)
+    if (wanted === 0 || distance(this.#position, this.#head) > this.#mask + 1 - wanted) return
+    if (Atomics.compareExchange(control, RingWord.WriterWaiting, wanted, 0) === wanted)
+      eventfd.write(this.#ring.drained.fd, 1n)
+  }
+
+  #corrupt(why: string): unknown {
+    return this.#broken(
+      new ReactorError(
+        'ERR_RING_CORRUPT',
+        `${this.label}: ${why}, which cannot be; the writer has damaged the ring, and nothing more is read from it`,
+      ),
+    )
+  }
+
+  #assertIntact(): void {
+    try {
+      this.#ring.assertIntact()
+    } catch (error) {
+      throw this.#broken(error)
+    }
+  }
+
+  #broken(error: unknown): unknown {
+    this.#failure = error
+    if (!this.#delivering) this.close()
+    return error
+  }
+
+  #tellFailure(): void {
+    this.fail(this.#failure instanceof Error ? this.#failure : new Error(String(this.#failure)))
+  }
+}

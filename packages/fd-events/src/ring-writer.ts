@@ -1,0 +1,380 @@
+/**
+ * The writing end of a ring.
+ *
+ * A message is copied into the data, or written there by the caller between `claim()` and `commit()`. Committing is one store and one
+ * look at whether the reader sleeps. It is a source for the sake of one event: that there is room again.
+ *
+ * Memory order: the message is stored with plain stores, then `head` with a sequentially consistent one, which is a release; the reader
+ * loads `head` with an acquire before it looks at the message. On x86-64 the store is `xchg`, and stores are not reordered
+ * anyway; on arm64 it is `stlr`, behind which no earlier store can be seen missing. Room is used again only after `tail` was loaded, an
+ * acquire (`ldar`), before which the reader has released it with its own `stlr` after its last load. So no plain access of one side
+ * overlaps one of the other. Sleeping needs more: head must be stored before `ReaderWaiting` is loaded, and the other way round on the other side.
+ * That is the one reordering which even x86-64 does; `xchg` and the pair `stlr`, `ldar` forbid it.
+ */
+import { Drain, Interest, ReactorError, Source, sourceOptionChecks } from '@fd-reactor/core'
+import type { Reactor, SourceEvents, SourceOptions, SourceStats } from '@fd-reactor/core'
+import { checkOptions, eventfd, integer, oneOf } from '@fd-reactor/core/sys'
+import { RingWord, type Ring } from './ring.js'
+import { distance, PAD, recordBytes, RECORD_HEADER, spaceFor, wantedRoom } from './ring-layout.js'
+
+/** The events of a {@link RingWriter}. */
+export interface RingWriterEvents extends SourceEvents {
+  /** After `write()` returned false or `claim()` −1: what waited is in the ring, and half of it is free, or as much as was asked for. */
+  drain: []
+}
+
+/** What `write()` does when the ring is full, see {@link RingWriterOptions.onFull}. */
+export type OnFull = 'wait' | 'drop' | 'error'
+
+/** Options of a {@link RingWriter}. */
+export interface RingWriterOptions extends SourceOptions {
+  /**
+   * What happens to a message that the ring has no room for: `'wait'` (default) keeps a copy here until the reader has made room, up to
+   * `queueBytes`; `'drop'` drops and counts it; `'error'` throws `ERR_RING_FULL`.
+   */
+  onFull?: OnFull
+  /** How many bytes may wait here before `write()` throws `ERR_RING_FULL`. Default 16 MiB. */
+  queueBytes?: number
+}
+
+/** A ring writer's statistics. */
+export interface RingWriterStats extends SourceStats {
+  /** Messages that were committed by this writer. */
+  written: number
+  /** Messages that were dropped (`onFull: 'drop'`). */
+  dropped: number
+  /** Messages that wait here. */
+  queued: number
+  /** How often the reader had to be woken by a system call. */
+  rung: number
+}
+
+const CHECKS = {
+  ...sourceOptionChecks,
+  onFull: oneOf('wait', 'drop', 'error'),
+  queueBytes: integer(0, Number.MAX_SAFE_INTEGER),
+}
+const DEFAULT_QUEUE_BYTES = 16 * 2 ** 20
+/** Up to here a loop is quicker than `set()`. */
+const SMALL_BYTES = 32
+
+/**
+ * Writes messages into a ring, of which it is the only writer.
+ *
+ * Guaranteed: messages arrive whole, in order, each with the next sequence number (modulo 2^32), also when a new writer goes on after one
+ * that was killed; a message is in the ring once it is committed, and is neither lost nor changed by the death of this process; the reader is
+ * woken if it sleeps. What was claimed and not committed when a writer ends never was. Not guaranteed: that what waits here
+ * (`stats.queued`) survives this process; anything after a power failure; that there is only one writer, which is for the caller to see to.
+ *
+ * @throws ReactorError `ERR_RING_CORRUPT` when the ring's words contradict each other; SystemError `EMFILE`.
+ * @throws TypeError, RangeError for options that do not exist or are out of range.
+ * @example
+ * import { Reactor } from '@fd-reactor/core'
+ * import { Ring, RingReader, RingWriter } from '@fd-reactor/fd-events'
+ * using reactor = new Reactor()
+ * using ring = Ring.create()
+ * const writer = new RingWriter(reactor, ring)
+ * for (let i = 1; i <= 3; i++) {
+ *   const at = writer.claim(8) // where the message begins in `bytes` and, in words, in `words`
+ *   writer.words[at / 4] = i
+ *   writer.words[at / 4 + 1] = i * i
+ * }
+ * writer.commit() // three messages at once
+ * const reader = new RingReader(reactor, ring)
+ * let sum = 0
+ * for (let at = reader.next(); at >= 0; at = reader.next()) sum += reader.words[at / 4 + 1]
+ * reader.release()
+ * console.log(sum) // 14
+ * @see the layout, src/ring-layout.ts
+ */
+export class RingWriter extends Source<RingWriterEvents> {
+  /** The ring's data: what `claim()` gives a place in. */
+  readonly bytes: Buffer
+  /** The same data as 32-bit words; divide a place by 4. */
+  readonly words: Int32Array
+  readonly #ring: Ring
+  readonly #control: Int32Array
+  readonly #onFull: OnFull
+  readonly #queueBytes: number
+  readonly #losable: boolean
+  /** 0 once it is closed, so that every claim takes the slow way, where that is noticed. */
+  #capacity: number
+  readonly #mask: number
+  readonly #maxMessage: number
+  #committed: number
+  #claimed: number
+  #sequence: number
+  #mark: number
+  #tail: number
+  #written = 0
+  #dropped = 0
+  #rung = 0
+  readonly #queue: Uint8Array[] = []
+  #queuedBytes = 0
+  /** How many bytes must be free before it goes on; 0 when nothing was refused since. */
+  #wanted = 0
+  #armed = false
+
+  /** Takes the place of the ring's writer: goes on where the last one committed. */
+  constructor(reactor: Reactor, ring: Ring, options: RingWriterOptions = {}) {
+    checkOptions('RingWriter', options, CHECKS)
+    options.signal?.throwIfAborted()
+    const { head, tail, sequence, mark } = resume(ring)
+    super(reactor, ring.drained.duplicate(), { drain: Drain.Counter, interest: Interest.In }, options)
+    this.#ring = ring
+    this.#control = ring.control
+    this.bytes = ring.bytes
+    this.words = ring.words
+    this.#onFull = options.onFull ?? 'wait'
+    this.#queueBytes = options.queueBytes ?? DEFAULT_QUEUE_BYTES
+    this.#losable = ring.losable
+    this.#capacity = ring.capacity
+    this.#mask = ring.capacity - 1
+    this.#maxMessage = ring.maxMessage
+    this.#committed = this.#claimed = head
+    this.#tail = tail
+    this.#sequence = sequence
+    this.#mark = mark
+    this.#control[RingWord.WriterWaiting] = 0
+    Atomics.store(this.#control, RingWord.WriterEnded, 0)
+  }
+
+  /** The sequence number of the next message. */
+  get sequence(): number {
+    return this.#sequence >>> 0
+  }
+
+  /** Its statistics. */
+  override get stats(): RingWriterStats {
+    const { label, fd, priority, interest, ref, events } = super.stats
+    const counts = {
+      written: this.#written,
+      dropped: this.#dropped,
+      queued: this.#queue.length,
+      rung: this.#rung,
+    }
+    return { label, fd, priority, interest, ref, events, ...counts }
+  }
+
+  /**
+   * Copies a message into the ring and commits it, together with what was claimed before. False when it did not go there, because there is
+   * no room or others wait: then `onFull` decides, and `'drain'` follows.
+   * @throws ReactorError `ERR_MESSAGE_TOO_LARGE`, `ERR_RING_FULL`, `ERR_RING_CORRUPT`, `ERR_CLOSED`; TypeError.
+   */
+  write(message: Uint8Array): boolean {
+    if (!(message instanceof Uint8Array)) throw new TypeError('write() takes a Uint8Array')
+    const { length } = message
+    const at = this.#queue.length > 0 ? this.#noRoom(length) : this.claim(length)
+    if (at < 0) return this.#full(message)
+    this.#fill(at, message)
+    this.commit()
+    return true
+  }
+
+  /**
+   * Takes room for a message of `length` bytes and returns where it begins in `bytes`, a multiple of 8; −1 when there is none. It is not in the
+   * ring before `commit()`. Nothing may be stored outside of it, nor after the commit.
+   * @throws ReactorError `ERR_MESSAGE_TOO_LARGE`, `ERR_RING_CORRUPT`, `ERR_CLOSED`.
+   */
+  claim(length: number): number {
+    const size = recordBytes(length)
+    let position = this.#claimed
+    let place = position & this.#mask
+    const space = spaceFor(place, size, this.#mask + 1)
+    // Unsigned: a negative or a fractional length, too.
+    if (length >>> 0 !== length || length > this.#maxMessage) throw this.#tooLarge(length)
+    if ((position + space - this.#tail) >>> 0 > this.#capacity && !this.#lookForRoom(position, space))
+      return -1
+    if (space !== size) {
+      this.words[place >> 2] = PAD
+      position = (position + space - size) | 0
+      place = 0
+    }
+    const word = place >> 2
+    this.words[word] = length
+    this.words[word + 1] = this.#sequence
+    this.#sequence = (this.#sequence + 1) | 0
+    this.#claimed = (position + size) | 0
+    this.#written++
+    return place + RECORD_HEADER
+  }
+
+  /** Commits what was claimed: the reader sees all of it from now on, and is woken if it sleeps. */
+  commit(): void {
+    const position = this.#claimed
+    if (position === this.#committed) return
+    const control = this.#control
+    control[this.#mark] = position
+    control[this.#mark + 1] = this.#sequence
+    this.#mark = RingWord.Mark0Position + RingWord.Mark1Position - this.#mark
+    this.#committed = position
+    Atomics.store(control, RingWord.Head, position)
+    if (Atomics.load(control, RingWord.ReaderWaiting) !== 0) this.#ringReader()
+  }
+
+  /** No message follows: the reader tells `'end'` once it has read what is there. Throws what waits here away. Idempotent. */
+  override close(): void {
+    if (this.closed) return
+    this.#capacity = 0
+    this.#tail = this.#claimed - 1 // no room for anything
+    this.#queue.length = 0
+    if (!this.#ring.closed) {
+      Atomics.store(this.#control, RingWord.WriterEnded, 1)
+      this.#ringReader()
+    }
+    super.close()
+  }
+
+  protected get consumerEvents(): readonly string[] {
+    return ['drain']
+  }
+
+  protected override get keepsSomething(): boolean {
+    return this.#wanted > 0 && !this.#armed
+  }
+
+  protected override wantedInterest(): number {
+    return this.#queue.length > 0 ? Interest.In : super.wantedInterest()
+  }
+
+  onRecord(): void {
+    this.#armed = false
+    this.emitKept()
+  }
+
+  override onSettle(): void {
+    this.#armed = false
+  }
+
+  /** Puts what waits into the ring, tells of room, or goes to sleep again. */
+  protected override emitKept(): void {
+    if (this.closed || this.#armed || this.#wanted === 0) return
+    if (this.#flushQueue() && this.#hasRoom()) {
+      if (!this.flowing) return
+      this.#wanted = 0
+      this.fire('drain')
+    } else {
+      this.#arm()
+    }
+  }
+
+  #fill(at: number, message: Uint8Array): void {
+    const { length } = message
+    const { bytes } = this
+    if (length > SMALL_BYTES) bytes.set(message, at)
+    else for (let index = 0; index < length; index++) bytes[at + index] = message[index] ?? 0
+  }
+
+  /** Looks at how far the reader is. Read once, checked, and then used: it may be anything. */
+  #lookForRoom(position: number, space: number): boolean {
+    this.assertOpen()
+    if (this.#losable) this.#ring.assertIntact()
+    const tail = Atomics.load(this.#control, RingWord.Tail)
+    const used = distance(tail, position)
+    if (used > this.#capacity || (tail & 7) !== 0) throw this.#corrupt(`tail is ${tail >>> 0}`)
+    this.#tail = tail
+    if (used + space <= this.#capacity) return true
+    this.#wanted = wantedRoom(space, this.#capacity)
+    if (this.flowing) this.#arm()
+    return false
+  }
+
+  #noRoom(length: number): -1 {
+    this.assertOpen()
+    if (length > this.#maxMessage) throw this.#tooLarge(length)
+    return -1
+  }
+
+  #full(message: Uint8Array): boolean {
+    if (this.#onFull === 'drop') {
+      this.#dropped++
+      return false
+    }
+    if (this.#onFull === 'error' || this.#queuedBytes + message.length > this.#queueBytes) {
+      const waiting = this.#onFull === 'error' ? '' : `, and ${this.#queuedBytes} bytes wait already`
+      throw new ReactorError(
+        'ERR_RING_FULL',
+        `${this.label}: the ring of ${this.#ring.capacity} bytes has no room for ${message.length} more${waiting}. Go on at 'drain'`,
+      )
+    }
+    this.#queue.push(Uint8Array.prototype.slice.call(message)) // the caller's memory is free again when write() returns
+    this.#queuedBytes += message.length
+    if (this.#wanted === 0) this.#wanted = wantedRoom(0, this.#capacity)
+    this.update()
+    if (!this.#armed) this.#arm()
+    return false
+  }
+
+  /** False when something still waits. */
+  #flushQueue(): boolean {
+    let sent = 0
+    for (const message of this.#queue) {
+      const at = this.claim(message.length)
+      if (at < 0) break
+      this.#fill(at, message)
+      this.#queuedBytes -= message.length
+      sent++
+    }
+    if (sent > 0) {
+      this.#queue.splice(0, sent)
+      this.commit()
+      this.update()
+    }
+    return this.#queue.length === 0
+  }
+
+  #hasRoom(): boolean {
+    const used = distance(Atomics.load(this.#control, RingWord.Tail), this.#claimed)
+    return used <= this.#capacity - this.#wanted
+  }
+
+  /** Says that it sleeps, and looks once more. */
+  #arm(): void {
+    this.#armed = true
+    Atomics.store(this.#control, RingWord.WriterWaiting, this.#wanted)
+    if (this.#hasRoom() && Atomics.exchange(this.#control, RingWord.WriterWaiting, 0) !== 0)
+      eventfd.write(this.fd, 1n)
+  }
+
+  #ringReader(): void {
+    if (Atomics.exchange(this.#control, RingWord.ReaderWaiting, 0) !== 1) return
+    this.#rung++
+    eventfd.write(this.#ring.filled.fd, 1n)
+  }
+
+  #tooLarge(length: number): Error {
+    if (!Number.isInteger(length) || length < 0)
+      return new RangeError(`${this.label}: a message has 0 to ${this.#maxMessage} bytes, not ${length}`)
+    return new ReactorError(
+      'ERR_MESSAGE_TOO_LARGE',
+      `${this.label}: a message of ${length} bytes does not fit: the ring of ${this.#ring.capacity} bytes takes up to ` +
+        `${this.#maxMessage}. Make one with a capacity of at least ${2 * (length + RECORD_HEADER)}`,
+    )
+  }
+
+  #corrupt(why: string): ReactorError {
+    this.close()
+    return new ReactorError(
+      'ERR_RING_CORRUPT',
+      `${this.label}: ${why}, which cannot be; the reader has damaged the ring`,
+    )
+  }
+}
+
+/** Where a new writer begins: the mark whose position is `head` has the sequence number. */
+function resume(ring: Ring): { head: number; tail: number; sequence: number; mark: number } {
+  ring.assertIntact()
+  const { control, capacity } = ring
+  const head = Atomics.load(control, RingWord.Head)
+  const tail = Atomics.load(control, RingWord.Tail)
+  const marks = [RingWord.Mark0Position, RingWord.Mark1Position]
+  const current = marks.find((mark) => control[mark] === head)
+  if (current === undefined || distance(tail, head) > capacity || ((head | tail) & 7) !== 0) {
+    throw new ReactorError(
+      'ERR_RING_CORRUPT',
+      `The ring cannot be written to: head is ${head >>> 0} and tail ${tail >>> 0}, which cannot be; somebody has damaged it`,
+    )
+  }
+  const mark = marks.find((each) => each !== current) ?? current
+  return { head, tail, sequence: control[current + 1] ?? 0, mark }
+}
