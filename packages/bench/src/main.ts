@@ -15,6 +15,7 @@ import { benchEcho } from './echo.js'
 import { machine, machineLine } from './machine.js'
 import { benchUdsVsTcp } from './uds-vs-tcp.js'
 import { render, type Effort, type Report } from './report.js'
+import { benchShm } from './shm.js'
 import { benchSendFile } from './sendfile.js'
 import { benchSeqpacket } from './seqpacket.js'
 
@@ -60,6 +61,7 @@ addBench('uds-vs-tcp', 'the same server on a Unix socket and on TCP loopback', b
 addBench('sendfile', 'files over a Unix socket: sendFile(), createReadStream().pipe(), and C', benchSendFile)
 addBench('dgram', 'datagrams one way: ours, npm unix-dgram, and C with recvmmsg and sendmmsg', benchDgram)
 addBench('seqpacket', 'echo servers on a Unix socket of packets: ours and C epoll', benchSeqpacket)
+addBench('shm', 'rings in shared memory: C, ours, MessagePort, process.send, a Unix socket', benchShm)
 addBench('dispatch', '200 ready eventfds per batch: ours and npm epoll', benchDispatch)
 
 // Servers are killed by an `exit` listener, which a signal's default action would skip.

@@ -1,0 +1,174 @@
+/**
+ * One end of a ring, or of two, whose descriptors are 3, 4, 5 and 6, 7, 8: `ring-ends write|read|ping|pong HOW COUNT BYTES`.
+ *
+ * write, read: COUNT messages of BYTES. HOW is `copy` (`write()`, and a copy for each `'message'`), `borrow` (claimed and
+ * committed 32 at a time, a view for each `'message'`) or `claim` (the same, read in a loop, 64 at a time).
+ * ping, pong: COUNT round trips of 8 bytes over both rings. HOW is `poll` or `sleep`.
+ */
+import process from 'node:process'
+import { FdHandle, once, Reactor } from '@fd-reactor/core'
+import { Ring, RingReader, RingWriter } from '@fd-reactor/fd-events'
+
+const [role = '', how = '', countText = '0', bytesText = '8'] = process.argv.slice(2)
+const count = Number(countText)
+const bytes = Number(bytesText)
+const reactor = new Reactor()
+const ringAt = (first: number): Ring => Ring.from([0, 1, 2].map((index) => FdHandle.adopt(first + index)))
+
+switch (role) {
+  case 'write':
+    await write()
+    break
+  case 'read':
+    await read()
+    break
+  case 'ping':
+    await ping()
+    break
+  case 'pong':
+    await pong()
+    break
+  default:
+    throw new Error(`unknown role ${role}`)
+}
+process.exit()
+
+async function write(): Promise<void> {
+  const writer = new RingWriter(reactor, ringAt(3))
+  if (how === 'copy' || bytes > 4096) await writeCopies(writer)
+  else claimBatches(writer)
+  writer.close()
+}
+
+async function writeCopies(writer: RingWriter): Promise<void> {
+  const message = Buffer.alloc(bytes, 7)
+  for (let sent = 0; sent < count; sent++) if (!writer.write(message)) await once(writer, 'drain')
+}
+
+function claimBatches(writer: RingWriter): void {
+  const { words } = writer
+  const length = bytes >> 2
+  for (let sent = 0; sent < count; sent++) {
+    let at = writer.claim(bytes)
+    while (at < 0) {
+      writer.commit()
+      at = writer.claim(bytes)
+    }
+    const begin = at >> 2
+    for (let word = 0; word < length; word++) words[begin + word] = sent + word
+    if ((sent & 31) === 31) writer.commit()
+  }
+  writer.commit()
+}
+
+async function read(): Promise<void> {
+  const ring = ringAt(3)
+  let seen = 0
+  let begin = 0
+  let cpu = process.cpuUsage()
+  const first = (): void => {
+    begin = performance.now()
+    cpu = process.cpuUsage()
+  }
+  if (how === 'claim') {
+    const reader = new RingReader(reactor, ring)
+    const { words } = reader
+    const length = bytes >> 2
+    let sum = 0
+    while (seen < count) {
+      let found = 0
+      for (let at = reader.next(); at >= 0; at = reader.next()) {
+        if (seen++ === 0) first()
+        const at32 = at >> 2
+        let check = 0
+        for (let word = 0; word < length; word++) check ^= words[at32 + word] ?? 0
+        sum ^= check
+        if ((++found & 63) === 0) reader.release()
+      }
+      reader.release()
+    }
+    print(begin, cpu, sum)
+  } else {
+    let sum = 0
+    const reader = new RingReader(reactor, ring, { borrow: how === 'borrow' })
+    await new Promise<void>((resolve) => {
+      reader.on('message', (message: Buffer) => {
+        if (seen++ === 0) first()
+        for (let at = 0; at < message.length; at += 4096) sum += message[at] ?? 0
+        if (seen === count) resolve()
+      })
+    })
+    print(begin, cpu, sum)
+  }
+}
+
+function print(begin: number, before: NodeJS.CpuUsage, sum: number): void {
+  const seconds = (performance.now() - begin) / 1000
+  const { user, system } = process.cpuUsage(before)
+  const perSecond = (count - 1) / seconds
+  console.log(
+    JSON.stringify({
+      messagesPerSecond: perSecond,
+      bytesPerSecond: perSecond * bytes,
+      readerCpuNs: ((user + system) * 1000) / count,
+      sum,
+    }),
+  )
+}
+
+async function ping(): Promise<void> {
+  const writer = new RingWriter(reactor, ringAt(3))
+  const reader = new RingReader(reactor, ringAt(6), { borrow: 'offsets' })
+  const times = new Float64Array(count)
+  if (how === 'poll') {
+    for (let trip = 0; trip < count; trip++) {
+      const begin = performance.now()
+      say(writer, trip)
+      while (reader.next() < 0);
+      reader.release()
+      times[trip] = performance.now() - begin
+    }
+  } else {
+    let trip = 0
+    let begin = performance.now()
+    await new Promise<void>((resolve) => {
+      reader.on('message', () => {
+        times[trip++] = performance.now() - begin
+        if (trip === count) return resolve()
+        begin = performance.now()
+        say(writer, trip)
+      })
+      say(writer, trip)
+    })
+  }
+  times.sort()
+  const at = (share: number): number => (times[Math.floor(count * share)] ?? 0) * 1e6
+  console.log(JSON.stringify({ p50Nanos: at(0.5), p99Nanos: at(0.99) }))
+  writer.close()
+}
+
+async function pong(): Promise<void> {
+  const reader = new RingReader(reactor, ringAt(3), { borrow: 'offsets' })
+  const writer = new RingWriter(reactor, ringAt(6))
+  if (how === 'poll') {
+    for (let trip = 0; trip < count; trip++) {
+      while (reader.next() < 0);
+      reader.release()
+      say(writer, trip)
+    }
+  } else {
+    let trip = 0
+    await new Promise<void>((resolve) => {
+      reader.on('message', () => {
+        say(writer, trip)
+        if (++trip === count) resolve()
+      })
+    })
+  }
+}
+
+function say(writer: RingWriter, trip: number): void {
+  const at = writer.claim(8)
+  writer.words[at >> 2] = trip
+  writer.commit()
+}
