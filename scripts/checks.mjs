@@ -25,7 +25,13 @@ export const docs = [['typedoc', () => run('typedoc', [])]]
 export const pack = [['packages', packPackages]]
 
 function nativeFiles() {
-  return ['packages/core/native', 'packages/core/test/addon', 'packages/bench/c']
+  return [
+    'packages/core/native',
+    'packages/core/test/addon',
+    'packages/fd-events/include',
+    'packages/fd-events/test/fixtures',
+    'packages/bench/c',
+  ]
     .flatMap((folder) => filesBelow(join(root, folder)))
     .map((file) => relative(root, file))
     .filter((file) => /\.(cc|c|h)$/.test(file) && !file.includes('/build/'))
