@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fd-reactor-ring.h"
+
 #define MIB (1u << 20)
 
 static void pin(int cpu) {
@@ -106,14 +108,66 @@ static void copies(long count, int a) {
   printf("{\"bytesPerSecond\": %.0f}\n", (double)count * MIB / (now() - begin) * 1e9);
 }
 
+static void ring(long count, int a, int b) {
+  const uint32_t capacity = 4 * MIB, length = 64;
+  const int filled = eventfd(0, EFD_NONBLOCK), drained = eventfd(0, EFD_NONBLOCK);
+  struct fdr_control *control = shared(FDR_RING_DATA + capacity);
+  *control = (struct fdr_control){.magic = FDR_RING_MAGIC,
+                                  .version = FDR_RING_VERSION,
+                                  .kind = FDR_RING_KIND_SINGLE,
+                                  .capacity = capacity};
+  const struct fdr_ring both = {control, (unsigned char *)control + FDR_RING_DATA, capacity, filled, drained,
+                                0};
+  if (fork() == 0) {
+    pin(b);
+    struct fdr_writer writer;
+    if (fdr_writer_attach(&writer, &both) != 0) _exit(3);
+    for (long sent = 0; sent < count; sent++) {
+      uint32_t *words;
+      while ((words = fdr_claim(&writer, length)) == NULL) fdr_commit(&writer);
+      for (uint32_t word = 0; word < length / 4; word++) words[word] = (uint32_t)sent + word;
+      if ((sent & 31) == 31) fdr_commit(&writer);
+    }
+    fdr_commit(&writer);
+    _exit(0);
+  }
+  pin(a);
+  struct fdr_reader reader;
+  if (fdr_reader_attach(&reader, &both) != 0) exit(3);
+  long seen = 0, found = 0;
+  double begin = 0;
+  uint32_t size, sum = 0;
+  while (seen < count) {
+    const uint32_t *words = fdr_next(&reader, &size, NULL);
+    if (words == NULL) {
+      if (errno != EAGAIN) exit(3);
+      fdr_release(&reader);
+      continue;
+    }
+    if (seen++ == 0) begin = now();
+    uint32_t check = 0;
+    for (uint32_t word = 0; word < size / 4; word++) check ^= words[word];
+    sum ^= check;
+    if ((++found & 63) == 0) fdr_release(&reader);
+  }
+  fdr_release(&reader);
+  printf("{\"messagesPerSecond\": %.0f, \"sum\": %u}\n", (double)(count - 1) / (now() - begin) * 1e9, sum);
+}
+
 int main(int count, char **arguments) {
   if (count != 5) return 2;
   const long n = atol(arguments[2]);
   const int a = atoi(arguments[3]), b = atoi(arguments[4]);
-  if (strcmp(arguments[1], "pingpong") == 0) pingpong(n, a, b);
-  else if (strcmp(arguments[1], "eventfd") == 0) bells(n, a, b);
-  else if (strcmp(arguments[1], "memcpy") == 0) copies(n, a);
-  else return 2;
+  if (strcmp(arguments[1], "pingpong") == 0)
+    pingpong(n, a, b);
+  else if (strcmp(arguments[1], "eventfd") == 0)
+    bells(n, a, b);
+  else if (strcmp(arguments[1], "memcpy") == 0)
+    copies(n, a);
+  else if (strcmp(arguments[1], "ring") == 0)
+    ring(n, a, b);
+  else
+    return 2;
   while (wait(NULL) > 0) {
   }
   return 0;

@@ -8,7 +8,8 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
-const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror']
+const INCLUDE = fileURLToPath(new URL('../../fd-events/include/', import.meta.url))
+const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', `-I${INCLUDE}`]
 
 /** The path of the compiled program `name`. */
 export function cProgram(
@@ -19,6 +20,7 @@ export function cProgram(
   const hash = createHash('sha256')
     .update(FLAGS.join(' '))
     .update(readFileSync(source))
+    .update(readFileSync(`${INCLUDE}fd-reactor-ring.h`))
     .digest('hex')
     .slice(0, 12)
   const binary = `${folder}${name}-${hash}`
