@@ -84,6 +84,29 @@ interface UntypedEmitter {
 }
 const Emitter: new () => UntypedEmitter = EventEmitter
 
+// What is so or not about a source. All of it is one field, since a daemon holds thousands of sources that are idle.
+/** Somebody listens to what is drained. */
+const CONSUMED = 1 << 0
+/** `once()` was used, so a listener need not be there to stay. */
+const ONCE_USED = 1 << 1
+const PAUSED = 1 << 2
+/** An iterator of it is full. */
+const HELD = 1 << 3
+/** `onFlush()` was asked for, to apply a change of what is wanted. */
+const FLUSHING = 1 << 4
+const CLOSED = 1 << 5
+
+/** What few sources have; it is made for those. */
+class Extras {
+  /** The `label` option. */
+  name: string | undefined
+  forgetSignal: (() => void) | undefined
+  /** How many of its iterators are full. */
+  holds = 0
+  /** Of the iterators: each gives back what it has buffered. */
+  recalls: Set<() => void> | undefined
+}
+
 /**
  * The base of all sources.
  *
@@ -101,21 +124,13 @@ export abstract class Source<Events extends EventMap<Events>>
   readonly reactor: Reactor
   readonly #handle: FdHandle | undefined
   readonly #fd: number
-  readonly #name: string | undefined
   readonly #interest: number
-  readonly #forgetSignal: (() => void) | undefined
   #token: Token
-  #consumed = false
-  #onceUsed = false
+  #state = 0
+  #extras: Extras | undefined
   /** The only listener that wants what is drained, if it is there to stay: calling it spares the search for it. */
   #sole: ((...args: unknown[]) => void) | undefined
   #soleEvent = ''
-  #paused = false
-  #holds = 0
-  #flushing = false
-  #closed = false
-  /** Of the iterators: each gives back what it has buffered. */
-  #recalls: Set<() => void> | undefined
 
   /**
    * Registers `descriptor`: a handle is owned and closed with the source, a number is somebody else's and stays open.
@@ -132,7 +147,7 @@ export abstract class Source<Events extends EventMap<Events>>
     this.reactor = reactor
     this.#handle = typeof descriptor === 'number' ? undefined : descriptor
     this.#fd = typeof descriptor === 'number' ? descriptor : descriptor.fd
-    this.#name = options.label
+    if (options.label !== undefined) this.#ownExtras.name = options.label
     this.#interest = registration.interest
     try {
       signal?.throwIfAborted()
@@ -145,7 +160,7 @@ export abstract class Source<Events extends EventMap<Events>>
     if (signal === undefined) return
     const onAbort = (): void => this.close()
     signal.addEventListener('abort', onAbort)
-    this.#forgetSignal = () => signal.removeEventListener('abort', onAbort)
+    this.#ownExtras.forgetSignal = () => signal.removeEventListener('abort', onAbort)
   }
 
   /** The events whose listeners want what is drained. */
@@ -155,7 +170,7 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** Its class, or the `label` option, and its descriptor. */
   get label(): string {
-    return `${this.#name ?? this.constructor.name} ${this.#fd}`
+    return `${this.#extras?.name ?? this.constructor.name} ${this.#fd}`
   }
 
   /** Its descriptor. @throws ReactorError `ERR_CLOSED`; SystemError `EBADF` when the number was given to another. */
@@ -168,12 +183,12 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** Whether it was closed or detached. */
   get closed(): boolean {
-    return this.#closed
+    return (this.#state & CLOSED) !== 0
   }
 
   /** Whether `pause()` was called last. */
   get paused(): boolean {
-    return this.#paused
+    return (this.#state & PAUSED) !== 0
   }
 
   /** Its statistics. */
@@ -184,14 +199,14 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** Stops events from the next one on; what happens meanwhile waits in the kernel. */
   pause(): this {
-    this.#paused = true
+    this.#state |= PAUSED
     this.update()
     return this
   }
 
   /** Lets events come again; what was drained before `pause()` comes first. */
   resume(): this {
-    this.#paused = false
+    this.#state &= ~PAUSED
     this.#wake()
     return this
   }
@@ -210,7 +225,7 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** Ends it: no event comes any more, not even from the batch that is being delivered. Idempotent. */
   close(): void {
-    if (this.#closed) return
+    if (this.closed) return
     this.#end()
     this.#handle?.close()
     super.emit('close')
@@ -237,7 +252,7 @@ export abstract class Source<Events extends EventMap<Events>>
     event: Name,
     listener: (...args: Events[Name]) => void,
   ): this {
-    this.#onceUsed = true
+    this.#state |= ONCE_USED
     super.once(event, listener)
     return this.#listenersChanged()
   }
@@ -282,14 +297,17 @@ export abstract class Source<Events extends EventMap<Events>>
     integer(1, 1_000_000)(limit, "events() option 'limit'")
     // What it had kept when it ended. The subclass knows which arguments belong to which event.
     const waiting = this.takeKept(name) as Events[Name][]
+    const extras = this.#ownExtras
     let held = false
-    let ended = this.#closed || this.hasEnded
+    let ended = this.closed || this.hasEnded
     let failure: Error | undefined
     let wake: (() => void) | undefined
     const hold = (full: boolean): void => {
       if (full === held) return
       held = full
-      this.#holds += full ? 1 : -1
+      extras.holds += full ? 1 : -1
+      if (extras.holds > 0) this.#state |= HELD
+      else this.#state &= ~HELD
       if (full) this.update()
       else this.#wake()
     }
@@ -317,8 +335,8 @@ export abstract class Source<Events extends EventMap<Events>>
       if (unheard.length > 0 && this.listeners(name).every((each) => each === onEvent))
         this.takeBack(name, unheard)
     }
-    this.#recalls ??= new Set()
-    this.#recalls.add(recall)
+    const recalls = (extras.recalls ??= new Set())
+    recalls.add(recall)
     try {
       for (;;) {
         const args = waiting.shift()
@@ -339,7 +357,7 @@ export abstract class Source<Events extends EventMap<Events>>
       super.removeListener('error', onError)
       for (const ending of endings) super.removeListener(ending, onClose)
       this.removeListener(name, onEvent)
-      this.#recalls.delete(recall)
+      recalls.delete(recall)
       recall()
       hold(false)
     }
@@ -352,7 +370,7 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** Whether events may be emitted now: somebody listens, nothing pauses it, and it is open. */
   protected get flowing(): boolean {
-    return this.#consumed && !this.#paused && this.#holds === 0 && !this.#closed
+    return (this.#state & (CONSUMED | PAUSED | HELD | CLOSED)) === CONSUMED
   }
 
   /** What to watch for, while it is open. Overridden by sources that watch for more than their events. */
@@ -402,10 +420,10 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** Applies a change of what is wanted: after the handler that is running, or now. */
   protected update(): void {
-    if (this.#closed) return
+    if (this.closed) return
     if (!this.reactor.dispatching) return this.#apply()
-    if (this.#flushing) return
-    this.#flushing = true
+    if ((this.#state & FLUSHING) !== 0) return
+    this.#state |= FLUSHING
     this.reactor.afterHandler(this)
   }
 
@@ -427,13 +445,13 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** @throws ReactorError `ERR_CLOSED`. */
   protected assertOpen(): void {
-    if (this.#closed) throw closedError(this.label)
+    if (this.closed) throw closedError(this.label)
   }
 
   /** Ends the source without closing its descriptor, which goes to the caller. */
   protected detachHandle(): FdHandle {
     this.assertOpen()
-    for (const recall of this.#recalls ?? []) recall()
+    for (const recall of this.#extras?.recalls ?? []) recall()
     this.#end()
     const handle = this.#handle ?? FdHandle.adopt(this.#fd)
     try {
@@ -454,9 +472,9 @@ export abstract class Source<Events extends EventMap<Events>>
   }
 
   onFlush(): void {
-    if (!this.#flushing) return
-    this.#flushing = false
-    if (!this.#closed) this.#apply()
+    if ((this.#state & FLUSHING) === 0) return
+    this.#state &= ~FLUSHING
+    if (!this.closed) this.#apply()
   }
 
   onSettle(_record: BatchRecord): void {
@@ -469,13 +487,17 @@ export abstract class Source<Events extends EventMap<Events>>
   }
 
   #listenersChanged(): this {
-    const wanted = this.consumerEvents.filter((event) => this.listenerCount(event) > 0)
-    const consumed = wanted.length > 0
-    const changed = consumed !== this.#consumed
-    this.#consumed = consumed
-    this.#soleEvent = wanted[0] ?? ''
-    const listeners = wanted.flatMap((event) => this.listeners(event))
-    this.#sole = listeners.length === 1 && !this.#onceUsed ? listeners[0] : undefined
+    let count = 0
+    for (const event of this.consumerEvents) {
+      const listeners = this.listenerCount(event)
+      if (listeners > 0) this.#soleEvent = event
+      count += listeners
+    }
+    const sole = count === 1 && (this.#state & ONCE_USED) === 0
+    this.#sole = sole ? this.listeners(this.#soleEvent)[0] : undefined
+    const consumed = count > 0
+    const changed = consumed !== ((this.#state & CONSUMED) !== 0)
+    if (changed) this.#state ^= CONSUMED
     if (consumed && (changed || this.keepsSomething)) this.#wake()
     else if (changed) this.update()
     this.listenersChanged()
@@ -484,7 +506,7 @@ export abstract class Source<Events extends EventMap<Events>>
 
   #wake(): void {
     this.update()
-    if (!this.keepsSomething || this.#closed) return
+    if (!this.keepsSomething || this.closed) return
     this.reactor.defer(() => {
       try {
         if (this.flowing) this.emitKept()
@@ -496,8 +518,12 @@ export abstract class Source<Events extends EventMap<Events>>
   }
 
   #end(): void {
-    this.#closed = true
-    this.#forgetSignal?.()
+    this.#state |= CLOSED
+    this.#extras?.forgetSignal?.()
     this.reactor.remove(this.#token)
+  }
+
+  get #ownExtras(): Extras {
+    return (this.#extras ??= new Extras())
   }
 }
