@@ -30,6 +30,7 @@ const files = {
   'fd-events': [
     'durations.ts',
     'record-copy.ts',
+    'slab-loan.ts',
     'passed-fds.ts',
     'deadlines.ts',
     'event-fd.ts',

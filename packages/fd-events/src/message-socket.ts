@@ -32,12 +32,12 @@ import type {
 import { MessageQueue, type Destination, type Lane } from './message-queue.js'
 import { explainRefusal, prepared } from './message-setup.js'
 import { copyOf } from './record-copy.js'
+import { lend, loan } from './slab-loan.js'
 
 const EAGAIN = -11
 const DEFAULT_MESSAGE_BYTES = 64 * 1024
 const DEFAULT_QUEUE_LIMIT = 1024
 const DEFAULT_HIGH_WATER_MARK = 64 * 1024
-const NO_BYTES = Buffer.alloc(0)
 
 /** What kind of socket it is. */
 export interface MessageKind {
@@ -75,9 +75,6 @@ export abstract class MessageSocket<
   #inRecord = false
   #detaching = false
   #warned = false
-  #view: Buffer | undefined
-  #slab: Buffer = NO_BYTES
-  #viewOffset = 0
 
   protected constructor(reactor: Reactor, handle: FdHandle, options: MessageOptions<B>, kind: MessageKind) {
     const {
@@ -190,8 +187,7 @@ export abstract class MessageSocket<
     const chunk = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
     if (!(chunk instanceof Uint8Array)) throw new TypeError('send() takes a Uint8Array or a string')
     const length = chunk.length
-    if (chunk === this.#view)
-      this.#queue.push(this.#slab, this.#viewOffset, length, destination, fds, settled)
+    if (chunk === loan.view) this.#queue.push(loan.slab, loan.offset, length, destination, fds, settled)
     else this.#queue.push(chunk, 0, length, destination, fds, settled)
     if (!this.#inRecord) this.flushLater()
     if (this.#queue.broken !== undefined) return false // who goes on while it is true must not go on for ever
@@ -257,14 +253,10 @@ export abstract class MessageSocket<
     }
     this.#received++
     if (!this.#borrow) return this.fire('message', copyOf(record), info)
-    const view = record.view()
-    this.#view = view
-    this.#slab = record.slab
-    this.#viewOffset = record.offset
     try {
-      this.fire('message', view, info)
+      this.fire('message', lend(record), info)
     } finally {
-      this.#view = undefined
+      loan.view = undefined
     }
   }
 

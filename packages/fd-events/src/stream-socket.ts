@@ -20,6 +20,7 @@ import {
 import { socket, SocketOption } from '@fd-reactor/core/sys'
 import { deadline, deadlineTimer, withDeadlines } from './deadlines.js'
 import { copyOf } from './record-copy.js'
+import { lend, loan } from './slab-loan.js'
 import { SocketLimits, type Limit } from './socket-limits.js'
 import { closeAll, duplicates } from './passed-fds.js'
 import { ChunkFds } from './stream-control.js'
@@ -30,13 +31,36 @@ const EAGAIN = -11
 const EBUSY = -16
 const EPIPE = -32
 const ETOOMANYREFS = -109
-const NO_BYTES = Buffer.alloc(0)
 /** What all streams share until they have something of their own; nothing is ever put in. */
 const NOTHING_WAITS = new StreamQueue()
 const NOTHING_KEPT: Buffer[] = []
 const DEFAULT_HIGH_WATER_MARK = 64 * 1024
 const FDS_RETRY_NS = 5e6
 const STREAM: SourceRegistration = { drain: Drain.Stream, interest: Interest.In | Interest.RdHup }
+
+// What is so or not about a stream: one field of bits, as in `Source`. The first three are options.
+const HALF_OPEN = 1 << 0
+/** `'data'` is borrowed bytes as a view, or as offsets; otherwise it is copied. */
+const LENDS_VIEWS = 1 << 1
+const LENDS_OFFSETS = 1 << 2
+const NEEDS_DRAIN = 1 << 3
+const WATCHED_FOR_ROOM = 1 << 4
+const FLUSH_ASKED = 1 << 5
+const IN_RECORD = 1 << 6
+const ENDING = 1 << 7
+const WRITE_SHUT = 1 << 8
+const READ_ENDED = 1 << 9
+const END_TOLD = 1 << 10
+
+/** What few streams have; it is made for those. */
+class Extras {
+  limits: SocketLimits | undefined
+  reached: Limit | undefined
+  broken: SystemError | undefined
+  /** Undefined unless descriptors are received. */
+  fds: ChunkFds | undefined
+  cancelRetry: (() => void) | undefined
+}
 
 /**
  * What TCP and Unix streams share: everything but how they come to be, and who is at the other end.
@@ -51,34 +75,17 @@ export abstract class StreamSocket<
   B extends Borrow = false,
   Events extends StreamEvents<B> & EventMap<Events> = StreamEvents<B>,
 > extends Source<Events> {
-  readonly #borrow: Borrow
-  #allowHalfOpen: boolean
+  readonly #socket: FdHandle
   readonly #highWaterMark: number
+  readonly #onClosed: (() => void) | undefined
+  #state = 0
   /** Its own from the first write on, as is what is unread: an idle connection costs little. */
   #queue = NOTHING_WAITS
   #ownSend: Send | undefined
-  readonly #socket: FdHandle
-  readonly #onClosed: (() => void) | undefined
   #unread = NOTHING_KEPT
   #bytesRead = 0
   #bytesWritten = 0
-  #needsDrain = false
-  #watchedForRoom = false
-  #flushAsked = false
-  #inRecord = false
-  #view: Buffer | undefined
-  #slab: Buffer = NO_BYTES
-  #viewOffset = 0
-  #ending = false
-  #writeShut = false
-  #readEnded = false
-  #endTold = false
-  #broken: SystemError | undefined
-  #limits: SocketLimits | undefined
-  #reached: Limit | undefined
-  /** Undefined unless descriptors are received. */
-  readonly #fds: ChunkFds | undefined
-  #cancelRetry: (() => void) | undefined
+  #extras: Extras | undefined
 
   /** `handle` is a connected socket; `onClosed` hears of the end before anybody else. */
   protected constructor(
@@ -90,49 +97,53 @@ export abstract class StreamSocket<
   ) {
     super(reactor, prepared(reactor, handle, options), registration, options)
     this.#socket = handle
-    this.#borrow = options.borrow ?? false
-    this.#allowHalfOpen = options.allowHalfOpen ?? false
+    if (options.allowHalfOpen === true) this.#state |= HALF_OPEN
+    if (options.borrow === true) this.#state |= LENDS_VIEWS
+    if (options.borrow === 'offsets') this.#state |= LENDS_OFFSETS
     this.#highWaterMark = options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK
     this.#onClosed = onClosed
-    this.#fds = registration.drain === Drain.StreamControl ? new ChunkFds() : undefined
+    if (registration.drain === Drain.StreamControl) this.#ownExtras.fds = new ChunkFds()
     const { idleTimeout, headerTimeout, writeTimeout } = options
     if ((idleTimeout ?? headerTimeout ?? writeTimeout) === undefined) return
-    this.#limits = new SocketLimits(reactor, options, this, (limit) => {
+    const extras = this.#ownExtras
+    extras.limits = new SocketLimits(reactor, options, this, (limit) => {
       // Told there, where what a listener throws is this stream's and not the timer's.
-      if (this.reactor.afterHandler(this)) this.#reached ??= limit
+      if (this.reactor.afterHandler(this)) extras.reached ??= limit
     })
   }
 
   /** In which form `'data'` comes: the option. */
   get borrow(): Borrow {
-    return this.#borrow
+    if ((this.#state & LENDS_VIEWS) !== 0) return true
+    return (this.#state & LENDS_OFFSETS) !== 0 ? 'offsets' : false
   }
 
   /** Whether the writing side stays open when the peer has shut its own: the option, and what it was set to since. */
   get allowHalfOpen(): boolean {
-    return this.#allowHalfOpen
+    return (this.#state & HALF_OPEN) !== 0
   }
 
   /** From now on. */
   set allowHalfOpen(allow: boolean) {
-    this.#allowHalfOpen = allow
+    if (allow) this.#state |= HALF_OPEN
+    else this.#state &= ~HALF_OPEN
   }
 
   /** Whether `'end'` was told: no bytes come any more. */
   get readableEnded(): boolean {
-    return this.#endTold
+    return (this.#state & END_TOLD) !== 0
   }
 
   /** Whether `end()` was called: no bytes can be written any more. */
   get writableEnded(): boolean {
-    return this.#ending
+    return (this.#state & ENDING) !== 0
   }
 
   /** Whether the kernel has taken all that was written. If not, `'drain'` or `'error'` follows, whatever `highWaterMark` says. */
   flushed(): boolean {
-    if (this.#broken !== undefined) return false // the error is told at the end of what the peer said
+    if (this.#extras?.broken !== undefined) return false // the error is told at the end of what the peer said
     if (this.#queue.empty) return true
-    this.#needsDrain = true
+    this.#state |= NEEDS_DRAIN
     return false
   }
 
@@ -169,12 +180,12 @@ export abstract class StreamSocket<
 
   /** The header of a message is complete: `headerTimeout` no longer runs. */
   headerDone(): void {
-    this.#limits?.headerDone()
+    this.#extras?.limits?.headerDone()
   }
 
   /** Another header may begin now: `headerTimeout` begins anew. */
   expectHeader(): void {
-    this.#limits?.expectHeader()
+    this.#extras?.limits?.expectHeader()
   }
 
   /**
@@ -184,7 +195,7 @@ export abstract class StreamSocket<
    */
   write(bytes: Uint8Array | string, offset = 0, length?: number): boolean {
     if (this.closed) this.assertOpen()
-    if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: write() after end()`)
+    if (this.writableEnded) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: write() after end()`)
     const chunk = typeof bytes === 'string' ? Buffer.from(bytes) : bytes
     if (!(chunk instanceof Uint8Array)) throw new TypeError('write() takes a Uint8Array or a string')
     const size = length ?? chunk.length - offset
@@ -194,22 +205,19 @@ export abstract class StreamSocket<
         `write(): offset ${offset} and length ${size} are not within ${chunk.length} bytes`,
       )
     }
-    if (this.#broken !== undefined) return false // 'error' follows, at the end of what the peer said
+    if (this.#extras?.broken !== undefined) return false // 'error' follows, at the end of what the peer said
     if (size === 0) return this.#belowMark()
-    if (chunk === this.#view) this.#ownQueue.borrow(this.#slab, this.#viewOffset + offset, size)
+    if (chunk === loan.view) this.#ownQueue.borrow(loan.slab, loan.offset + offset, size)
     else this.#ownQueue.borrow(chunk, offset, size)
-    if (!this.#inRecord && !this.#flushAsked) {
-      if (this.reactor.afterHandler(this)) this.#flushAsked = true
-      else this.#flush()
-    }
+    this.#askFlush()
     return this.#belowMark()
   }
 
   /** Writes `bytes`, if any, and shuts the writing side once everything is sent. Idempotent. */
   end(bytes?: Uint8Array | string): void {
     if (bytes !== undefined) this.write(bytes)
-    if (this.#ending || this.closed) return
-    this.#ending = true
+    if (this.writableEnded || this.closed) return
+    this.#state |= ENDING
     this.#askFlush()
   }
 
@@ -220,9 +228,9 @@ export abstract class StreamSocket<
    */
   enqueue(send: (to: FdHandle) => number, drop: (reason?: Error) => void): void {
     this.assertOpen()
-    if (this.#ending)
+    if (this.writableEnded)
       throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: it was asked to send after end()`)
-    if (this.#broken !== undefined) throw this.#broken
+    if (this.#extras?.broken !== undefined) throw this.#extras.broken
     this.#ownQueue.push({ send: () => this.#count(send(this.#socket)), drop })
     this.#askFlush()
   }
@@ -248,7 +256,7 @@ export abstract class StreamSocket<
     try {
       super.close()
     } finally {
-      this.#fds?.close()
+      this.#extras?.fds?.close()
     }
   }
 
@@ -268,17 +276,19 @@ export abstract class StreamSocket<
     this.#dismiss()
     const handle = this.detachHandle().guard()
     const detached = { handle, unread: Buffer.concat(this.#unread), unsent }
-    if (this.#fds === undefined) return detached
-    const fds = this.#fds.takeAll(this.#unread)
-    if (this.#fds.failure === undefined) return { ...detached, fds }
+    const received = this.#extras?.fds
+    if (received === undefined) return detached
+    const fds = received.takeAll(this.#unread)
+    if (received.failure === undefined) return { ...detached, fds }
     closeAll([handle, ...fds])
-    throw this.#fds.failure
+    throw received.failure
   }
 
   /** The inverse of `detach()`: what was unread comes first, and what was unsent goes first. */
   protected restore({ unread, unsent, fds = [] }: DetachedStream): this {
     if (unread.length > 0 || fds.length > 0) this.#ownUnread.push(unread)
-    if (this.#fds !== undefined && fds.length > 0) this.#fds.put(unread, fds)
+    const received = this.#extras?.fds
+    if (received !== undefined && fds.length > 0) received.put(unread, fds)
     else closeAll(fds)
     if (unsent.length === 0) return this
     this.#ownQueue.borrow(unsent, 0, unsent.length)
@@ -295,38 +305,40 @@ export abstract class StreamSocket<
   }
 
   protected override get hasEnded(): boolean {
-    return this.#endTold
+    return this.readableEnded
   }
 
   protected override takeKept(name: string): unknown[][] {
-    if (name !== 'data' || !(this.closed || this.#endTold)) return []
+    if (name !== 'data' || !(this.closed || this.readableEnded)) return []
     const chunks = this.#ownUnread.splice(0)
     for (const { length } of chunks) this.#bytesRead += length
     return chunks.map((bytes) => [bytes])
   }
 
   protected override get keepsSomething(): boolean {
-    return this.#unread.length > 0 || (this.#readEnded && !this.#endTold)
+    return this.#unread.length > 0 || (this.#state & (READ_ENDED | END_TOLD)) === READ_ENDED
   }
 
   protected override wantedInterest(): number {
     // Once the end is told, or nothing is sent any more, only the peer's going is of interest, also when nobody reads; epoll reports
     // that unasked, to whoever is in the set.
-    const rest = this.#endTold || (this.#writeShut && !this.#readEnded) ? Interest.Err : 0
-    const reads = this.flowing && !this.#readEnded && this.#fds?.stalled !== true
+    const state = this.#state
+    const rest =
+      (state & END_TOLD) !== 0 || (state & (WRITE_SHUT | READ_ENDED)) === WRITE_SHUT ? Interest.Err : 0
+    const reads = this.flowing && (state & READ_ENDED) === 0 && this.#extras?.fds?.stalled !== true
     const read = reads ? Interest.In | Interest.RdHup : rest
-    return this.#watchedForRoom ? read | Interest.Out : read
+    return (state & WATCHED_FOR_ROOM) !== 0 ? read | Interest.Out : read
   }
 
   onRecord(record: BatchRecord): void {
     // What the handlers of this record write to this stream leaves when they have returned, below; it is by far the most common case.
-    this.#inRecord = true
+    this.#state |= IN_RECORD
     try {
       this.#take(record)
     } finally {
-      this.#inRecord = false
-      if (!this.closed && (!this.#queue.empty || (this.#ending && !this.#writeShut))) {
-        if (this.#watchedForRoom && (record.revents & Interest.Out) === 0) this.#queue.own()
+      this.#state &= ~IN_RECORD
+      if (!this.closed && (!this.#queue.empty || (this.#state & (ENDING | WRITE_SHUT)) === ENDING)) {
+        if ((this.#state & WATCHED_FOR_ROOM) !== 0 && (record.revents & Interest.Out) === 0) this.#queue.own()
         else this.#flush()
       }
     }
@@ -336,44 +348,37 @@ export abstract class StreamSocket<
   #take(record: BatchRecord): void {
     const result = record.result
     if (result > 0) {
-      if (
-        !this.flowing ||
-        this.#unread.length > 0 ||
-        (this.#fds !== undefined && this.#fds.cameWith(record))
-      ) {
+      const fds = this.#extras?.fds
+      if (!this.flowing || this.#unread.length > 0 || fds?.cameWith(record) === true) {
         this.#keep(record)
-        if (this.#fds?.failure !== undefined) return this.fail(this.#fds.failure)
+        if (fds?.failure !== undefined) return this.fail(fds.failure)
         this.emitKept()
         return
       }
       this.#bytesRead += result
-      if (this.#borrow === false) {
+      if ((this.#state & (LENDS_VIEWS | LENDS_OFFSETS)) === 0) {
         this.fire('data', copyOf(record))
-      } else if (this.#borrow === 'offsets') {
+      } else if ((this.#state & LENDS_OFFSETS) !== 0) {
         this.fire('data', record.slab, record.offset, result)
       } else {
-        const view = record.view()
-        this.#view = view
-        this.#slab = record.slab
-        this.#viewOffset = record.offset
-        this.fire('data', view)
-        this.#view = undefined
+        this.fire('data', lend(record))
+        loan.view = undefined
       }
     } else if (result === 0) {
-      const gone = (record.revents & Interest.Hup) !== 0 && !this.#writeShut
-      this.#readEnded = true
+      const gone = (record.revents & Interest.Hup) !== 0 && (this.#state & WRITE_SHUT) === 0
+      this.#state |= READ_ENDED
       try {
         this.emitKept()
       } finally {
         this.update()
         // The peer has closed both directions: what waits can reach nobody.
-        if (gone && this.#endTold) {
+        if (gone && this.readableEnded) {
           this.#queue.clear(new SystemError(EPIPE, 'send', { path: this.label }))
           this.destroy()
         }
       }
     } else if (result !== EAGAIN) {
-      const error = this.#broken ?? new SystemError(result, 'recv', { path: this.label })
+      const error = this.#extras?.broken ?? new SystemError(result, 'recv', { path: this.label })
       this.#queue.clear(error)
       this.fail(error)
     }
@@ -383,22 +388,23 @@ export abstract class StreamSocket<
     if (record.result > 0) {
       this.#keep(record)
     } else if (record.result === 0) {
-      this.#readEnded = true
+      this.#state |= READ_ENDED
     }
   }
 
   protected override emitKept(): void {
+    const fds = this.#extras?.fds
     while (this.flowing && this.#unread.length > 0) {
-      if (this.#fds !== undefined && !this.#tellFds(this.#fds)) return
+      if (fds !== undefined && !this.#tellFds(fds)) return
       const bytes = this.#unread.shift()
       if (bytes === undefined) break
       if (bytes.length === 0) continue // it stood for descriptors
       this.#bytesRead += bytes.length
-      if (this.#borrow === 'offsets') this.fire('data', bytes, 0, bytes.length)
+      if ((this.#state & LENDS_OFFSETS) !== 0) this.fire('data', bytes, 0, bytes.length)
       else this.fire('data', bytes)
     }
-    if (!this.#readEnded || this.#endTold || !(this.flowing || this.#abandoned)) return
-    this.#endTold = true
+    if ((this.#state & (READ_ENDED | END_TOLD)) !== READ_ENDED || !(this.flowing || this.#abandoned)) return
+    this.#state |= END_TOLD
     try {
       this.fire('end')
     } finally {
@@ -408,13 +414,14 @@ export abstract class StreamSocket<
 
   /** Nothing is sent any more, nobody listens to what comes, and nothing has come: nobody needs to be waited for. */
   get #abandoned(): boolean {
-    return this.#writeShut && !this.paused && this.#unread.length === 0 && this.listenerCount('data') === 0
+    const quiet = !this.paused && this.#unread.length === 0 && this.listenerCount('data') === 0
+    return quiet && (this.#state & WRITE_SHUT) !== 0
   }
 
   #keep(record: BatchRecord): void {
     const chunk = copyOf(record)
     this.#ownUnread.push(chunk)
-    this.#fds?.keep(chunk, record, this.label)
+    this.#extras?.fds?.keep(chunk, record, this.label)
   }
 
   /** Tells what came with the next chunk before its bytes; false when these must wait. */
@@ -439,27 +446,28 @@ export abstract class StreamSocket<
 
   #afterEnd(): void {
     if (this.closed) return
-    if (this.#broken !== undefined) return this.fail(this.#broken)
-    if (!this.#allowHalfOpen) this.end()
-    if (this.#writeShut) this.destroy()
+    if (this.#extras?.broken !== undefined) return this.fail(this.#extras.broken)
+    if ((this.#state & HALF_OPEN) === 0) this.end()
+    if ((this.#state & WRITE_SHUT) !== 0) this.destroy()
   }
 
   override onFlush(): void {
-    if (this.#flushAsked) {
-      this.#flushAsked = false
+    if ((this.#state & FLUSH_ASKED) !== 0) {
+      this.#state &= ~FLUSH_ASKED
       if (!this.closed) this.#flush()
     }
     super.onFlush()
-    const limit = this.#reached
-    if (limit === undefined) return
-    this.#reached = undefined
+    const extras = this.#extras
+    const limit = extras?.reached
+    if (extras === undefined || limit === undefined) return
+    extras.reached = undefined
     if (this.listenerCount('timeout') === 0) this.destroy()
     else if (!this.closed) this.fire('timeout', limit)
   }
 
   protected override takeBack(name: string, events: readonly unknown[][]): void {
     if (name === 'fds') this.#takeFdsBack(events.flat())
-    if (name !== 'data' || this.#borrow !== false) return
+    if (name !== 'data' || (this.#state & (LENDS_VIEWS | LENDS_OFFSETS)) !== 0) return
     const chunks = events.flat().filter((chunk) => Buffer.isBuffer(chunk))
     this.#ownUnread.unshift(...chunks)
     for (const { length } of chunks) this.#bytesRead -= length
@@ -472,13 +480,14 @@ export abstract class StreamSocket<
   }
 
   #takeFdsBack(sets: unknown[]): void {
+    const fds = this.#extras?.fds
     for (const set of sets.reverse()) {
       const handles = Array.isArray(set) ? set.filter((fd): fd is FdHandle => fd instanceof FdHandle) : []
-      if (this.closed || this.#fds === undefined) {
+      if (this.closed || fds === undefined) {
         closeAll(handles)
       } else {
         const chunk = Buffer.alloc(0)
-        this.#fds.put(chunk, handles)
+        fds.put(chunk, handles)
         this.#ownUnread.unshift(chunk)
       }
     }
@@ -487,8 +496,8 @@ export abstract class StreamSocket<
   /** As `write()` of a whole chunk, with descriptors. They are duplicated: the caller may close its own at once. */
   protected writeWithFds(bytes: Uint8Array, fds: readonly FdHandle[]): boolean {
     this.assertOpen()
-    if (this.#ending) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: send() after end()`)
-    if (this.#broken !== undefined) return false
+    if (this.writableEnded) throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: send() after end()`)
+    if (this.#extras?.broken !== undefined) return false
     deadlineTimer(this.reactor) // trying again must not need a descriptor
     this.#ownQueue.pass(bytes, duplicates(fds))
     this.#askFlush()
@@ -507,13 +516,18 @@ export abstract class StreamSocket<
     return (this.#ownSend ??= (bytes, offset, length, fds) => this.#sendNow(bytes, offset, length, fds))
   }
 
+  get #ownExtras(): Extras {
+    return (this.#extras ??= new Extras())
+  }
+
   #sendNow(bytes: Uint8Array, offset: number, length: number, fds?: readonly FdHandle[]): number {
     if (fds === undefined) return this.#count(this.reactor.send(this.#socket, bytes, offset, length))
     const sent = sendWithFds(this.#socket, bytes, offset, length, fds)
     if (sent !== ETOOMANYREFS) return this.#count(sent)
     // The user has as many descriptors in flight as may be open; nothing tells when a receiver takes some.
-    this.#cancelRetry ??= deadline(this.reactor, FDS_RETRY_NS, () => {
-      this.#cancelRetry = undefined
+    const extras = this.#ownExtras
+    extras.cancelRetry ??= deadline(this.reactor, FDS_RETRY_NS, () => {
+      extras.cancelRetry = undefined
       this.proceed()
     })
     return LATER
@@ -525,14 +539,14 @@ export abstract class StreamSocket<
   }
 
   #askFlush(): void {
-    if (this.#inRecord || this.#flushAsked) return
-    if (this.reactor.afterHandler(this)) this.#flushAsked = true
+    if ((this.#state & (IN_RECORD | FLUSH_ASKED)) !== 0) return
+    if (this.reactor.afterHandler(this)) this.#state |= FLUSH_ASKED
     else this.#flush()
   }
 
   #belowMark(): boolean {
     if (this.#queue.length <= this.#highWaterMark) return true
-    this.#needsDrain = true
+    this.#state |= NEEDS_DRAIN
     return false
   }
 
@@ -541,22 +555,22 @@ export abstract class StreamSocket<
     if (result < 0) this.#break(new SystemError(result, 'send', { path: this.label }))
     if (this.closed) return
     const waiting = !this.#queue.empty
-    const watch = waiting ? this.#queue.needsRoom : this.#needsDrain
-    if (watch !== this.#watchedForRoom) {
-      this.#watchedForRoom = watch
+    const watch = waiting ? this.#queue.needsRoom : (this.#state & NEEDS_DRAIN) !== 0
+    if (watch !== ((this.#state & WATCHED_FOR_ROOM) !== 0)) {
+      this.#state ^= WATCHED_FOR_ROOM
       this.update()
     }
-    if (waiting || !this.#ending || this.#writeShut) return
-    this.#writeShut = true
+    if (waiting || (this.#state & (ENDING | WRITE_SHUT)) !== ENDING) return
+    this.#state |= WRITE_SHUT
     if (this.owned) socket.shutdownWrite(this.#socket.fd) // ENOTCONN: the peer is gone, which the reading side tells
-    if (this.#endTold) this.destroy()
+    if (this.readableEnded) this.destroy()
     else this.update()
   }
 
   /** Waits for a batch of its own, so that who writes on at every `'drain'` does not keep the loop from the others. */
   #tellDrain(): void {
-    if (this.closed || !this.#queue.empty || !this.#needsDrain) return
-    this.#needsDrain = this.#watchedForRoom = false
+    if (this.closed || !this.#queue.empty || (this.#state & NEEDS_DRAIN) === 0) return
+    this.#state &= ~(NEEDS_DRAIN | WATCHED_FOR_ROOM)
     this.update()
     this.fire('drain')
   }
@@ -564,16 +578,16 @@ export abstract class StreamSocket<
   /** Writing failed. If reading goes on, what the peer said before it went comes first, and the error at the end of that. */
   #break(error: SystemError): void {
     this.#queue.clear(error)
-    if (!this.flowing || this.#readEnded) return this.fail(error)
-    this.#broken = error
-    this.#needsDrain = false
+    if (!this.flowing || (this.#state & READ_ENDED) !== 0) return this.fail(error)
+    this.#ownExtras.broken = error
+    this.#state &= ~NEEDS_DRAIN
     if (this.owned) socket.shutdownRead(this.#socket.fd) // what has come is still read; behind it is the end, where the error is told
   }
 
   #dismiss(): void {
     this.#queue.clear()
-    this.#limits?.stop()
-    this.#cancelRetry?.()
+    this.#extras?.limits?.stop()
+    this.#extras?.cancelRetry?.()
     this.#onClosed?.()
   }
 }
