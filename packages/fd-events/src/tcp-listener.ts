@@ -99,7 +99,7 @@ export class TcpListener<B extends Borrow = false> extends SocketListener<
     super(reactor, handle, options)
     void [ref, signal, label, maxConnections]
     this.address = decodeTcpAddress(socket.name(handle.fd)) ?? { host: '', port: 0 }
-    this.#streamOptions = { ...streamOptions, label: 'TcpStream' }
+    this.#streamOptions = streamOptions
   }
 
   /** Binds and listens. */

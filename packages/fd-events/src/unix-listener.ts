@@ -55,7 +55,7 @@ export class UnixListener<B extends Borrow = false> extends UnixSocketListener<U
 
   private constructor(reactor: Reactor, handle: FdHandle, name: UnixName, options: UnixListenerOptions<B>) {
     super(reactor, handle, name, options)
-    this.#streamOptions = connectionOptions(options, 'UnixStream')
+    this.#streamOptions = connectionOptions(options)
   }
 
   /** Binds, listens, and takes the place of a dead file. */

@@ -61,7 +61,7 @@ export class UnixSeqpacketListener<B extends boolean = false> extends UnixSocket
     options: UnixSeqpacketListenOptions<B>,
   ) {
     super(reactor, handle, name, options)
-    this.#options = connectionOptions(options, 'UnixSeqpacket')
+    this.#options = connectionOptions(options)
   }
 
   /** Binds, listens, and takes the place of a dead file. */

@@ -60,12 +60,12 @@ export const unixSocketListenChecks = {
   unlinkStale: boolean,
 }
 
-/** What of a listener's options is for its connections, which are called `label`. */
-export function connectionOptions<Options extends UnixSocketListenOptions>(options: Options, label: string) {
-  const { allow, backlog, label: _, maxConnections, mode, owner, ref, signal, ...rest } = options
+/** What of a listener's options is for its connections. */
+export function connectionOptions<Options extends UnixSocketListenOptions>(options: Options) {
+  const { allow, backlog, label, maxConnections, mode, owner, ref, signal, ...rest } = options
   const { unlinkOnClose, unlinkStale, ...forConnections } = rest
-  void [allow, backlog, maxConnections, mode, owner, ref, signal, unlinkOnClose, unlinkStale]
-  return { ...forConnections, label }
+  void [allow, backlog, label, maxConnections, mode, owner, ref, signal, unlinkOnClose, unlinkStale]
+  return forConnections
 }
 
 /** Binds and listens with a socket of `type` (a `SocketType`), and lets `make` make the listener. */
