@@ -77,14 +77,14 @@ export class FdHandle implements Disposable {
   /** Gives up ownership: the descriptor stays open, and closing it is the caller's business. */
   release(): number {
     const fd = this.fd
-    if (this.#forget()) native().disownFd(fd)
+    if (FdHandle.#forget(this)) native().disownFd(fd)
     return fd
   }
 
   /** Closes the descriptor; does nothing when that has happened already, or when its number has a new owner. */
   close(): void {
     const fd = this.#fd
-    if (fd >= 0 && this.#forget()) native().closeFd(fd, this.serial)
+    if (fd >= 0 && FdHandle.#forget(this)) native().closeFd(fd, this.serial)
   }
 
   /** `close()`, for `using`. */
@@ -98,11 +98,11 @@ export class FdHandle implements Disposable {
     return this
   }
 
-  /** True when the number was still ours. */
-  #forget(): boolean {
-    dropped.unregister(this)
-    const ours = this.owned
-    this.#fd = -1
+  /** True when the number was still ours. Static, since an object with private methods is marked as having them, by a field. */
+  static #forget(handle: FdHandle): boolean {
+    dropped.unregister(handle)
+    const ours = handle.owned
+    handle.#fd = -1
     return ours
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Who is registered: slots, their generations, and the rule that a slot is not reused before its batch is over.
+ * Who is registered: slots, who has them, and the rule that a slot is not reused before its batch is over.
  */
 import type { BatchRecord } from './batch.js'
 import type { Drain, Priority } from './sys/constants.js'
@@ -36,14 +36,19 @@ export interface Registration {
 
 let serials = 0
 
+// What a token is, in bits: there is one for each source, and a daemon holds thousands. Neither high nor low is normal.
+const ACTIVE = 1 << 0
+const REF = 1 << 1
+const HIGH = 1 << 2
+const LOW = 1 << 3
+
 /** One registration. Slot and generation travel through the kernel with each event. */
 export class Token {
   /** How many records were delivered. */
   events = 0
-  /** False once it was removed. */
-  active = true
   /** Grows with each registration: how new it is. */
   readonly serial = ++serials
+  #state = ACTIVE
 
   /** Only the reactor makes these. */
   constructor(
@@ -51,23 +56,55 @@ export class Token {
     readonly owner: Registrant,
     /** Its place in the table. */
     readonly slot: number,
-    /** The how-manieth use of the slot. */
-    readonly generation: number,
     /** The descriptor. */
     readonly fd: number,
-    /** Which records are delivered first. */
-    readonly priority: Priority,
+    priority: Priority,
     /** What it is watched for now. */
     public interest: number,
-    /** Whether it keeps the process going. */
-    public ref: boolean,
-  ) {}
+    ref: boolean,
+  ) {
+    if (ref) this.#state |= REF
+    if (priority === 'high') this.#state |= HIGH
+    if (priority === 'low') this.#state |= LOW
+  }
+
+  /** Tells it from those that had the slot before: its serial, as far as that goes into 32 bits. */
+  get generation(): number {
+    return this.serial >>> 0
+  }
+
+  /** Which records are delivered first. */
+  get priority(): Priority {
+    if ((this.#state & HIGH) !== 0) return 'high'
+    return (this.#state & LOW) !== 0 ? 'low' : 'normal'
+  }
+
+  /** Whether it keeps the process going. */
+  get ref(): boolean {
+    return (this.#state & REF) !== 0
+  }
+
+  /** Only the reactor changes it. */
+  set ref(ref: boolean) {
+    if (ref) this.#state |= REF
+    else this.#state &= ~REF
+  }
+
+  /** False once it was removed. */
+  get active(): boolean {
+    return (this.#state & ACTIVE) !== 0
+  }
+
+  /** Only the reactor changes it. */
+  set active(active: boolean) {
+    if (active) this.#state |= ACTIVE
+    else this.#state &= ~ACTIVE
+  }
 }
 
 /** The table of tokens by slot. */
 export class Registry {
   readonly #tokens: (Token | undefined)[] = []
-  readonly #generations: number[] = []
   readonly #free: number[] = []
   readonly #freed: number[] = []
   /** How many registrations keep the process going. */
@@ -77,10 +114,8 @@ export class Registry {
 
   add(owner: Registrant, registration: Registration): Token {
     const { fd, interest, priority = 'normal', ref = true } = registration
-    const slot = this.#free.pop() ?? this.#generations.push(0) - 1
-    const generation = ((this.#generations[slot] ?? 0) + 1) >>> 0
-    this.#generations[slot] = generation
-    const token = new Token(owner, slot, generation, fd, priority, interest, ref)
+    const slot = this.#free.pop() ?? this.#tokens.length
+    const token = new Token(owner, slot, fd, priority, interest, ref)
     this.#tokens[slot] = token
     if (ref) this.refs++
     if (priority === 'high') this.high++
