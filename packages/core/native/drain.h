@@ -27,14 +27,14 @@ struct Slot {
   int fd = -1;
   uint32_t generation = 0;
   uint32_t interest = 0;
-  uint64_t left_in = 0;  // the batch in which it last left the set
-  // kTimer: the clock; kAccept: how many connections may still be accepted; kMessages, kStreamControl: what
-  // message.cc unpacks
-  int64_t argument = 0;
   Drain drain = Drain::kNone;
   uint8_t priority = 1;
   bool used = false;
   bool in_set = false;
+  uint64_t left_in = 0;  // the batch in which it last left the set
+  // kTimer: the clock; kAccept: how many connections may still be accepted; kMessages, kStreamControl: what
+  // message.cc unpacks
+  int64_t argument = 0;
 };
 
 // One crossing's worth of records, and the slab that their bytes lie in.
