@@ -157,7 +157,8 @@ export class Reactor implements Disposable {
     if (!token.active) throw closedError(token.owner.label)
     token.interest = interest
     const result = native().reactorModify(this.#native.handle, token.slot, interest)
-    check(result, 'epoll_ctl', { path: token.owner.label, hint: MODIFY_HINTS[result] })
+    if (result < 0)
+      throw new SystemError(result, 'epoll_ctl', { path: token.owner.label, hint: MODIFY_HINTS[result] })
   }
 
   /** Adds to what the drain needs to know, see {@link Drain}. A sum, because the drain counts it down ahead of the delivery. */

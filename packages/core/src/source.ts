@@ -157,10 +157,7 @@ export abstract class Source<Events extends EventMap<Events>>
       this.#handle?.close()
       throw error
     }
-    if (signal === undefined) return
-    const onAbort = (): void => this.close()
-    signal.addEventListener('abort', onAbort)
-    this.#ownExtras.forgetSignal = () => signal.removeEventListener('abort', onAbort)
+    if (signal !== undefined) this.#closeOn(signal)
   }
 
   /** The events whose listeners want what is drained. */
@@ -515,6 +512,13 @@ export abstract class Source<Events extends EventMap<Events>>
         throw error
       }
     })
+  }
+
+  /** No part of the constructor, for which V8 would then allocate a context each time. */
+  #closeOn(signal: AbortSignal): void {
+    const onAbort = (): void => this.close()
+    signal.addEventListener('abort', onAbort)
+    this.#ownExtras.forgetSignal = () => signal.removeEventListener('abort', onAbort)
   }
 
   #end(): void {

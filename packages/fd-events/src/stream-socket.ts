@@ -104,12 +104,7 @@ export abstract class StreamSocket<
     this.#onClosed = onClosed
     if (registration.drain === Drain.StreamControl) this.#ownExtras.fds = new ChunkFds()
     const { idleTimeout, headerTimeout, writeTimeout } = options
-    if ((idleTimeout ?? headerTimeout ?? writeTimeout) === undefined) return
-    const extras = this.#ownExtras
-    extras.limits = new SocketLimits(reactor, options, this, (limit) => {
-      // Told there, where what a listener throws is this stream's and not the timer's.
-      if (this.reactor.afterHandler(this)) extras.reached ??= limit
-    })
+    if ((idleTimeout ?? headerTimeout ?? writeTimeout) !== undefined) this.#limit(options)
   }
 
   /** In which form `'data'` comes: the option. */
@@ -582,6 +577,14 @@ export abstract class StreamSocket<
     this.#ownExtras.broken = error
     this.#state &= ~NEEDS_DRAIN
     if (this.owned) socket.shutdownRead(this.#socket.fd) // what has come is still read; behind it is the end, where the error is told
+  }
+
+  #limit(options: StreamOptions<B>): void {
+    const extras = this.#ownExtras
+    extras.limits = new SocketLimits(this.reactor, options, this, (limit) => {
+      // Told there, where what a listener throws is this stream's and not the timer's.
+      if (this.reactor.afterHandler(this)) extras.reached ??= limit
+    })
   }
 
   #dismiss(): void {
