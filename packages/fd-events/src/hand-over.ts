@@ -136,11 +136,19 @@ export async function handOver(
     ...(signal && { signal }),
   })
   for await (const socket of control) {
+    if (socket.closed) continue // with the reactor, while it waited for its turn
     const channel = new HandOverChannel(socket, { reactor, timeout, signal, peer: 'successor' })
     const offer = new Offer(channel, options)
     let given = false
-    const failed = (error: unknown): void =>
-      onFailed(error instanceof Error ? error : new Error(String(error)))
+    const failed = (error: unknown): void => {
+      try {
+        onFailed(error instanceof Error ? error : new Error(String(error)))
+      } catch (thrown) {
+        process.nextTick(() => {
+          throw thrown // it must not end the offer, nor undo what was given
+        })
+      }
+    }
     try {
       await offer.make(peerOf(socket.fd))
       given = true
@@ -148,8 +156,8 @@ export async function handOver(
       const errors = offer.giveUp()
       control.close() // before the successor sees the end, so that it can listen there
       errors.push(...offer.detach())
-      await offer.tell()
       errors.forEach(failed)
+      await offer.tell()
     } catch (error) {
       if (given || signal?.aborted !== true) failed(error)
     } finally {
@@ -210,9 +218,7 @@ class Offer {
     }
     // Waited for from now on, so that a limit that is reached in between finds what has come.
     const ready = channel.receive('ready')
-    ready.catch(() => undefined)
-    await channel.send({ type: 'offered' })
-    await ready
+    await Promise.all([channel.send({ type: 'offered' }), ready])
   }
 
   /** Stops using what is the successor's now. There is no way back, so what goes wrong is returned. */

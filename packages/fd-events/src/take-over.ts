@@ -3,6 +3,7 @@
  */
 import { MAX_FDS, ReactorError, SystemError, type FdHandle, type Reactor } from '@fd-reactor/core'
 import { abortSignal, boolean, checkOptions, SocketType } from '@fd-reactor/core/sys'
+import { withDeadlines } from './deadlines.js'
 import { channelOptions, HandOverChannel } from './hand-over-channel.js'
 import { HAND_OVER_TIMEOUT, HAND_OVER_VERSION, ownUser, type HandedListener } from './hand-over.js'
 import { duration, type DetachedStream } from './stream-options.js'
@@ -127,7 +128,8 @@ async function connect(
 ): Promise<UnixSeqpacket | undefined> {
   try {
     const handle = await connectUnix(SocketType.Seqpacket, path, { timeout, signal })
-    return UnixSeqpacket.from(reactor, handle, { ...channelOptions, maxFds: MAX_FDS, label: 'TakeOver' })
+    const limited = withDeadlines(reactor, handle) // the channel must not need a descriptor for its limit
+    return UnixSeqpacket.from(reactor, limited, { ...channelOptions, maxFds: MAX_FDS, label: 'TakeOver' })
   } catch (error) {
     if (error instanceof SystemError && NOBODY.has(error.errno)) return undefined
     throw error

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once as onceEvent } from 'node:events'
-import { chmodSync, existsSync, statSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -28,7 +28,7 @@ import {
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { runScript, withoutLeakCheck } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
-import { openReactor, socketPath } from '../../core/test/support/reactors.js'
+import { openManual, openReactor, socketPath, streamPair } from '../../core/test/support/reactors.js'
 import { turn, until, within } from '../../core/test/support/wait.js'
 import { leaveDeadSocket, quiet, rawClient, readNow, writeAll } from './unix-helpers.js'
 
@@ -137,6 +137,12 @@ async function kill(child: ChildProcess): Promise<void> {
   const exit = onceEvent(child, 'exit')
   child.kill('SIGKILL')
   await within(exit)
+}
+
+/** Keeps a process from doing anything, from now on until it is sent SIGCONT. */
+function stop(child: ChildProcess): void {
+  child.kill('SIGSTOP')
+  while (!/^State:\tT/m.test(readFileSync(`/proc/${child.pid}/status`, 'utf8')));
 }
 
 describe('listeners', () => {
@@ -784,6 +790,80 @@ describe('limits', () => {
     await until(() => countFds().socket === before.socket, 'the same sockets')
   })
 
+  test('a predecessor that is busy for longer is given up, and goes on when it can', async () => {
+    const path = socketPath()
+    const control = `${path}.control`
+    const { child, line } = startHalf('serving', control, '-', path)
+    expect(await line()).toEqual(['listening'])
+    const client = rawClient(path)
+    expect(await ask(client, 'before')).toBe('older:before')
+    stop(child)
+    const before = countFds()
+    await expect(takeOver(openReactor(), control, { listeners: {}, timeout: ms(50) })).rejects.toMatchObject({
+      code: 'ERR_TIMEOUT',
+      message: 'The predecessor was not done with the hand-over within 50 ms',
+    })
+    expect(countFds().socket).toBe(before.socket)
+    const failed = line()
+    child.kill('SIGCONT')
+    expect(String(await failed)).toMatch(/^failed: The successor (refused|went away)/)
+    expect(await ask(client, 'after')).toBe('older:after')
+    const given = line()
+    const { taken } = await takeFrom({ control })
+    expect(await given).toEqual(['given: true'])
+    taken?.listeners.web?.on('connection', (stream) => echo('newer', stream))
+    expect(await ask(rawClient(path), 'who?')).toBe('newer:who?')
+    await kill(child)
+  })
+
+  test('once the successor is ready, a predecessor that is busy for longer is waited for', async () => {
+    const path = socketPath()
+    const control = `${path}.control`
+    const { child, line } = startHalf('serving', control, '-', path)
+    expect(await line()).toEqual(['listening'])
+    const reactor = openReactor()
+    const timeout = seconds(1)
+    let settled = false
+    let web: UnixListener | undefined
+    const taking = takeOver(reactor, control, {
+      listeners: {
+        web: (handle) => {
+          stop(child)
+          return (web = UnixListener.from(reactor, handle))
+        },
+      },
+      timeout,
+    }).finally(() => (settled = true))
+    const late = new Promise((resolve) => setTimeout(resolve, (1.2 * timeout) / 1e6))
+    await until(() => web !== undefined, 'the listener')
+    web?.on('connection', (stream) => echo('newer', stream))
+    expect(await ask(rawClient(path), 'already')).toBe('newer:already')
+    await late
+    expect(settled).toBe(false)
+    child.kill('SIGCONT')
+    expect((await within(taking))?.listeners.web).toBe(web)
+  })
+
+  test('a successor that takes in nothing more is given up at the last word, too', async () => {
+    const [stream] = await streamPair(openManual())
+    /** Offers as many connections to who never reads, and tells what was on its way to it in the end. */
+    const offer = async (count: number): Promise<number> => {
+      const connections = (): IdleConnection[] => Array.from({ length: count }, () => ({ stream }))
+      const older = startOlder({ listeners: {}, timeout: ms(100), connections })
+      const deaf = await UnixSeqpacket.connect(openReactor(), older.control)
+      deaf.send(JSON.stringify({ type: 'take', version: 1, connections: true, size: 0 }))
+      await until(() => older.failures.length > 0, `the failure with ${count} connections`)
+      expect(older.failures).toEqual(['The successor was not done with the hand-over within 100 ms'])
+      older.reactor.close()
+      let heard = 0
+      for await (const [bytes] of deaf) heard += bytes.length > 0 ? 1 : 0
+      return heard
+    }
+    const room = await offer(3000)
+    // The first word is 'hello', and the last one, 'offered', is the first that finds no room.
+    expect(await offer(room - 1)).toBe(room)
+  })
+
   test('a signal ends the offer, an attempt under way included', async () => {
     const idle = new AbortController()
     const waiting = startOlder({ signal: idle.signal })
@@ -818,6 +898,63 @@ describe('limits', () => {
     older.reactor.close()
     expect(await within(older.given)).toBe(false)
     expect([existsSync(older.control), existsSync(older.web.path)]).toEqual([false, false])
+  })
+
+  test('closing the reactor ends the offer with false, also while one successor is served and another waits', async () => {
+    const older = startOlder()
+    await byHand(older.control)
+    await UnixSeqpacket.connect(openReactor(), older.control)
+    await quiet()
+    older.reactor.close()
+    expect(await within(older.given)).toBe(false)
+    expect(older.failures).toEqual(['The successor went away before it sent take'])
+  })
+
+  test('a callback for failures that throws ends no offer, and is called once for each', async () => {
+    const result = await runScript(
+      `process.on('uncaughtException', (error) => console.log('uncaught', error.message))
+       const reactor = new Reactor()
+       let asked = 0
+       const given = events.handOver(reactor, path, {
+         listeners: {},
+         connections: () => { if (asked++ > 0) throw new Error('lost count'); return [] },
+         onFailed: (error) => { throw new Error('while told: ' + error.message) },
+       })
+       const newer = new Reactor()
+       const socket = await events.UnixSeqpacket.connect(newer, path)
+       await once(socket, 'message')
+       socket.close()
+       console.log(await events.takeOver(newer, path, { listeners: {}, connections: true }), await given)
+       newer.close()
+       reactor.close()`,
+    )
+    expect(result).toEqual({
+      code: 0,
+      signal: null,
+      stderr: '',
+      stdout:
+        'uncaught while told: The successor went away before it sent take\n' +
+        'uncaught while told: lost count\n{ listeners: {}, connections: [] } true\n',
+    })
+  })
+
+  test('a successor without a descriptor for its limit leaves nothing behind', async () => {
+    const older = startOlder()
+    const result = await runScript(
+      `import { closeSync, openSync } from 'node:fs'
+       const reactor = new Reactor()
+       const hoard = []
+       try { for (;;) hoard.push(openSync('/dev/null')) } catch {}
+       closeSync(hoard.pop()) // enough for the socket
+       await events.takeOver(reactor, process.argv[1], { listeners: {} }).catch((error) => console.log(error.message))
+       console.log(reactor.sources().length)
+       process.exit()`,
+      { under: ['prlimit', '--nofile=64'], args: [older.control] },
+    )
+    expect(result).toMatchObject({
+      code: 0,
+      stdout: "EMFILE: too many open files, timerfd_create 'clock monotonic'\n0\n",
+    })
   })
 
   test('an offer does not keep run() going', async () => {
