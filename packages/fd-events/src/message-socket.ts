@@ -158,6 +158,7 @@ export abstract class MessageSocket<
   /** Closes and drops what waits. Idempotent. */
   destroy(): void {
     if (this.closed) return
+    this.dismiss()
     try {
       super.close()
     } finally {
@@ -170,7 +171,9 @@ export abstract class MessageSocket<
   detach(): DetachedMessages {
     this.assertOpen()
     this.flushAll()
+    this.assertOpen() // a callback may have closed it
     this.#detaching = true
+    this.dismiss()
     const handle = this.detachHandle().guard()
     this.#queue.clear('dropped')
     return { handle, unread: this.#unread.splice(0) }
@@ -329,6 +332,9 @@ export abstract class MessageSocket<
     for (const lane of [...this.#queue.lanes]) while (this.#queue.retry(lane) && lane.messages.length > 0);
   }
 
+  /** For subclasses that are no longer concerned once it ends, in whatever way. Called once. */
+  protected dismiss(): void {}
+
   /** For subclasses that end when everything is sent, or because nothing can be. */
   protected onFlushed(): void {}
 
@@ -354,6 +360,7 @@ export abstract class MessageSocket<
 
   #watchRoom(): void {
     if (this.closed) return
+    if (this.#queue.broken !== undefined) this.#needsDrain = false // nothing has left, and nothing will
     const waiting = this.#queue.count > 0
     // Without a peer of its own the socket has room whoever is full, so only the retries count.
     const watch = waiting ? this.watchesRoom : this.#needsDrain

@@ -319,7 +319,7 @@ export abstract class StreamSocket<
     // that unasked, to whoever is in the set.
     const state = this.#state
     const rest =
-      (state & END_TOLD) !== 0 || (state & (WRITE_SHUT | READ_ENDED)) === WRITE_SHUT ? Interest.Err : 0
+      (state & END_TOLD) !== 0 || (this.#sendsNothing && (state & READ_ENDED) === 0) ? Interest.Err : 0
     const reads = this.flowing && (state & READ_ENDED) === 0 && this.#extras?.fds?.stalled !== true
     const read = reads ? Interest.In | Interest.RdHup : rest
     return (state & WATCHED_FOR_ROOM) !== 0 ? read | Interest.Out : read
@@ -410,7 +410,12 @@ export abstract class StreamSocket<
   /** Nothing is sent any more, nobody listens to what comes, and nothing has come: nobody needs to be waited for. */
   get #abandoned(): boolean {
     const quiet = !this.paused && this.#unread.length === 0 && this.listenerCount('data') === 0
-    return quiet && (this.#state & WRITE_SHUT) !== 0
+    return quiet && this.#sendsNothing
+  }
+
+  /** Whether nothing is sent any more, by `end()` or because nothing can be. */
+  get #sendsNothing(): boolean {
+    return (this.#state & WRITE_SHUT) !== 0 || this.#extras?.broken !== undefined
   }
 
   #keep(record: BatchRecord): void {

@@ -198,12 +198,9 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     this.flushLater()
   }
 
-  /** Closes and drops what waits. Idempotent. */
-  override destroy(): void {
-    if (this.closed) return
+  protected override dismiss(): void {
     this.#limits?.stop()
     this.#onClosed?.()
-    super.destroy()
   }
 
   protected override get endEvents(): readonly string[] {
@@ -222,7 +219,7 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     // Once the end is told, or nothing is sent any more, only the peer's going is of interest, also when nobody receives; epoll reports
     // that unasked, to whoever is in the set.
     if (this.#readEnded) return this.#endTold ? Interest.Err : 0
-    return super.readInterest() || (this.#sendShut ? Interest.Err : 0)
+    return super.readInterest() || (this.#sendsNothing ? Interest.Err : 0)
   }
 
   protected override emitKept(): void {
@@ -238,7 +235,12 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
 
   /** Nothing is sent any more, nobody listens to what comes, and nothing has come: nobody needs to be waited for. */
   get #abandoned(): boolean {
-    return this.#sendShut && !this.paused && !super.keepsSomething && this.listenerCount('message') === 0
+    return this.#sendsNothing && !this.paused && !super.keepsSomething && this.listenerCount('message') === 0
+  }
+
+  /** Whether nothing is sent any more, by `end()` or because nothing can be. */
+  get #sendsNothing(): boolean {
+    return this.#sendShut || this.#broken !== undefined
   }
 
   #afterEnd(): void {

@@ -236,6 +236,20 @@ describe('the end', () => {
     expect(heard).toEqual(['last words', '(end)', '(EPIPE)', '(close)'])
   })
 
+  test('a peer that resets ends a connection that only sends, too', async () => {
+    const reactor = openReactor()
+    const [near, peer] = await packetPair(reactor)
+    const heard: string[] = []
+    near.on('error', (error) => heard.push(error.message))
+    near.on('drain', () => expect.unreachable('nothing that waited has left'))
+    const outcomes = new Outcomes()
+    while (near.send(Buffer.alloc(1000), undefined, outcomes.next()));
+    peer.close()
+    await until(() => near.closed)
+    expect(heard).toEqual([`ECONNRESET: connection reset by peer, recvmmsg '${near.label}'`])
+    expect(outcomes.count('sent') + outcomes.count('ECONNRESET')).toBe(outcomes.words.length)
+  })
+
   test('a peer that dies ends what waits', async () => {
     const [near, peer] = await packetPair(openReactor())
     near.on('message', () => undefined)
@@ -247,6 +261,19 @@ describe('the end', () => {
     await until(() => near.closed)
     expect(outcomes.count('waiting')).toBe(0)
     expect(outcomes.count('sent') + outcomes.count('ECONNRESET') + outcomes.count('EPIPE')).toBe(500)
+  })
+
+  test('nobody looks at the idle limit of a connection that was detached', async () => {
+    const reactor = openReactor()
+    const [near, peer] = await packetPair(reactor, { idleTimeout: ms(20) })
+    const looks = (): number =>
+      reactor.sources().find(({ label }) => label.startsWith('Deadlines'))?.events ?? 0
+    await until(() => looks() > 1)
+    near.detach().handle.close()
+    peer.close()
+    const before = looks()
+    await cpuMsDuring(100)
+    expect(looks() - before).toBeLessThan(2) // the one that was armed
   })
 
   test('an idle connection times out, a busy one does not', async () => {
@@ -347,6 +374,17 @@ describe('the listener', () => {
     const [peer] = await refused
     expect(peer).toMatchObject({ pid: process.pid })
     await until(() => heard.includes('(close)'))
+  })
+
+  test('no longer counts a connection that is passed on with detach()', async () => {
+    const reactor = openManual()
+    const listener = UnixSeqpacketListener.listen(reactor, abstractName(), { maxConnections: 1 })
+    const handles: FdHandle[] = []
+    listener.on('connection', (connection) => handles.push(connection.detach().handle))
+    for (let n = 0; n < 5; n++) await UnixSeqpacket.connect(reactor, listener.address)
+    settle(reactor)
+    expect([handles.length, listener.connections]).toEqual([5, 0])
+    for (const handle of handles) handle.close()
   })
 
   test('and stream sockets do not mix', async () => {

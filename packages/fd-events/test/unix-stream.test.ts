@@ -763,6 +763,20 @@ describe('errors', () => {
     expect(told).toEqual(['error ECONNRESET', 'close'])
   })
 
+  test('writing to a peer that has gone is told also when nobody reads any more', async () => {
+    const reactor = openReactor()
+    const [stream, peer] = await pair(reactor)
+    const told: string[] = []
+    stream.on('error', ({ message }) => told.push(message))
+    const reading = (): void => undefined
+    stream.on('data', reading)
+    peer.close()
+    stream.write('who is there?') // the error comes at the end of what the peer said
+    stream.off('data', reading)
+    await until(() => stream.closed, 'the close')
+    expect(told).toEqual([`EPIPE: broken pipe, send '${stream.label}'`])
+  })
+
   test('EPIPE when we write to a peer that has gone', async () => {
     const [reactor, stream, peer] = await manualPair()
     const told = record(stream).splice(0)
