@@ -134,6 +134,91 @@ describe('when descriptors run out', () => {
     expect(result).toMatchObject({ served: 0, recovered: 5, warnings: ['FD_REACTOR_ACCEPT_BACKOFF'] })
   })
 
+  const kinds: [string, string, string][] = [
+    ['UnixListener', 'UnixListener.listen(reactor, path)', 'UnixStream.connect(reactor, path)'],
+    [
+      'TcpListener',
+      'events.TcpListener.listen(reactor)',
+      'events.TcpStream.connect(reactor, listener.address)',
+    ],
+    [
+      'UnixSeqpacketListener',
+      'events.UnixSeqpacketListener.listen(reactor, path)',
+      'events.UnixSeqpacket.connect(reactor, path)',
+    ],
+  ]
+  const ending = (make: string, connect: string, free: string): string => `
+    import { openSync, closeSync } from 'node:fs'
+    const told = []
+    const reactor = new Reactor({ onHandlerError: (error, source) => told.push(source.label.replace(/\\d+/, 'N')) })
+    const listener = ${make}
+    listener.on('connection', (connection) => { told.push('connection'); connection.close() })
+    listener.on('backoff', (error, delayNs) => told.push(error.message.replace(listener.uri, 'URI'), delayNs / 1e6))
+    listener.on('close', () => { told.push('close'); throw new Error('this is the listener’s') })
+    listener.pause()
+    for (let n = 0; n < 3; n++) await ${connect}
+    const hoard = []
+    try { for (;;) hoard.push(openSync('/dev/null')) } catch {}
+    ${free}
+    listener.end()
+    told.push(listener.closed)
+    ${free === '' ? 'for (const fd of hoard) closeSync(fd)' : ''}
+    while (!listener.closed) await turn()
+    await turn()
+    console.log(JSON.stringify(told))
+    process.exit()`
+  const EMFILE =
+    "EMFILE: too many open files, accept4 'URI'. Connections wait in the backlog until it is tried again"
+
+  test.each(kinds)(
+    'end() of a %s gives out who waits once there are some again',
+    async (kind, make, connect) => {
+      const result = await runForJson(ending(make, connect, ''), { under: ['prlimit', '--nofile=64:64'] })
+      expect(result).toEqual([
+        ...[EMFILE, 20, false],
+        ...['connection', 'connection', 'connection', 'close', `${kind} N`],
+      ])
+    },
+  )
+
+  test.each(kinds)(
+    'end() of a %s goes on with the descriptors that come back',
+    async (kind, make, connect) => {
+      const script = ending(make, connect, 'closeSync(hoard.pop())')
+      const result = (await runForJson(script, { under: ['prlimit', '--nofile=64:64'] })) as unknown[]
+      expect(result.slice(0, 5)).toEqual(['connection', EMFILE, 20, false, 'connection'])
+      expect(result.filter((each) => each === 'connection')).toHaveLength(3)
+      expect(result.slice(-2)).toEqual(['close', `${kind} N`])
+    },
+  )
+
+  test.each(kinds)('end() of a connection to a %s needs none', async (_, make, connect) => {
+    const result = await runForJson(
+      `
+      import { openSync } from 'node:fs'
+      const reactor = new Reactor()
+      const listener = ${make}
+      const accepted = once(listener, 'connection')
+      const client = await ${connect}
+      const [server] = await accepted
+      try { for (;;) openSync('/dev/null') } catch {}
+      const told = []
+      for (const [name, each] of Object.entries({ server, client })) {
+        for (const event of ['data', 'message']) each.on(event, (bytes) => told.push(name + ' has ' + bytes))
+        each.on('end', () => told.push(name + ' end'))
+        each.on('close', () => told.push(name + ' close'))
+      }
+      if ('send' in client && !('write' in client)) client.send('bye')
+      else client.write('bye')
+      client.end()
+      while (!client.closed || !server.closed) await turn()
+      console.log(JSON.stringify(told))
+      process.exit()`,
+      { under: ['prlimit', '--nofile=64:64'] },
+    )
+    expect(result).toEqual(['server has bye', 'server end', 'server close', 'client end', 'client close'])
+  })
+
   test('making sources and reactors fails with EMFILE, and leaves nothing behind', async () => {
     const result = await runForJson(
       `

@@ -139,7 +139,7 @@ export abstract class SocketListener<
     this.#detached = settled
     const handle = this.detachHandle().guard()
     const kept = [...this.#kept.splice(0), ...settled]
-    const connections = kept.map((each) => (each instanceof FdHandle ? this.#make(each) : each))
+    const connections = kept.map((each) => (each instanceof FdHandle ? this.#makeLate(each) : each))
     return { handle, connections: connections.filter((each) => each !== undefined) }
   }
 
@@ -173,6 +173,11 @@ export abstract class SocketListener<
     this.#connections++
     if (this.#detached === undefined) this.#tellLate(handle)
     else this.#detached.push(handle)
+  }
+
+  override onFlush(): void {
+    super.onFlush()
+    if (this.#ending && !this.#backingOff) this.#acceptRest() // tried again; what a listener throws is this source's here
   }
 
   protected override emitKept(): void {
@@ -234,8 +239,20 @@ export abstract class SocketListener<
     }
   }
 
+  #makeLate(handle: FdHandle): Connection | undefined {
+    try {
+      return this.#make(handle)
+    } catch (error) {
+      this.throwLater(error) // the others, and the listening socket, must reach who asked for them
+      return undefined
+    }
+  }
+
   #tellRest(): void {
-    for (const kept of this.#kept.splice(0)) this.#tellLate(kept)
+    for (const kept of this.#kept.splice(0)) {
+      if (this.closed) this.#letGo(kept)
+      else this.#tellLate(kept)
+    }
   }
 
   #letGo(kept: FdHandle | Connection): void {
@@ -271,8 +288,7 @@ export abstract class SocketListener<
     this.update()
     deadline(this.reactor, this.#backoffNs, () => {
       this.#backingOff = false
-      if (this.#ending) this.#acceptRest()
-      else this.update()
+      this.update()
     })
     if (this.listenerCount('backoff') > 0) {
       try {

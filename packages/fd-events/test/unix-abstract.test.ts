@@ -1,9 +1,9 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from '@fd-reactor/core'
-import { UnixListener, UnixStream } from '@fd-reactor/fd-events'
+import { UnixListener, UnixStream, type DetachedListener } from '@fd-reactor/fd-events'
 import { expect, test } from 'vitest'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
-import { openManual, openReactor, socketPath } from '../../core/test/support/reactors.js'
+import { openManual, openReactor, settle, socketPath } from '../../core/test/support/reactors.js'
 import { childEnded, until, within } from '../../core/test/support/wait.js'
 import { rawClient, thrownBy } from './unix-helpers.js'
 
@@ -111,6 +111,25 @@ test('detach() in the middle of a batch gives what was accepted and not told', a
     }),
   )
   expect(answers).toEqual(Array.from({ length: 5 }, () => 'served'))
+})
+
+test('detach() gives the socket also when what was accepted is refused by an error', () => {
+  const errors: unknown[] = []
+  const reactor = openManual({ onHandlerError: (error) => errors.push(error) })
+  let asked = 0
+  const allow = (): boolean => {
+    if (asked++ === 1) throw new Error('who is that?')
+    return true
+  }
+  const listener = UnixListener.listen(reactor, socketPath(), { allow })
+  let detached: DetachedListener<UnixStream> | undefined
+  listener.on('connection', () => (detached = listener.detach()))
+  for (let n = 0; n < 3; n++) rawClient(listener.path)
+  settle(reactor)
+  expect(detached?.connections).toHaveLength(1)
+  expect(errors).toEqual([new Error('who is that?')])
+  detached?.handle.close()
+  detached?.connections[0]?.close()
 })
 
 test('end() of a listener that others have too gives out who waits, and leaves it to them', async () => {

@@ -465,6 +465,22 @@ describe('accepting', () => {
     expect(String(readNow(client))).toBe('still here')
   })
 
+  test('close() while end() gives out who waits closes the others, and nothing comes after it', () => {
+    const reactor = openManual()
+    const listener = UnixListener.listen(reactor, socketPath())
+    const told: string[] = []
+    listener.on('connection', (stream) => {
+      told.push('connection')
+      listener.close()
+      stream.close()
+    })
+    listener.on('close', () => told.push('close'))
+    const clients = [rawClient(listener.path), rawClient(listener.path)]
+    listener.end()
+    expect(told).toEqual(['connection', 'close'])
+    expect(clients.map(ended)).toEqual([true, true])
+  })
+
   test('a client that is gone before it is accepted is a stream that ends', () => {
     const reactor = openManual()
     const listener = UnixListener.listen(reactor, socketPath())
