@@ -32,6 +32,8 @@ export interface ByteStream {
   close?(): void
   /** Whether it was closed. */
   readonly closed: boolean
+  /** Whether `'end'` was told already. */
+  readonly readableEnded?: boolean
   /** Only where it is false chunks may be kept; otherwise what outlives a handler is copied. */
   readonly borrow?: boolean | 'offsets'
   /** Whose handlers a frame that waited is delivered among; without one it comes in a tick of its own. */

@@ -74,6 +74,7 @@ export class FrameStream<Frame, Sendable = Frame> extends Emitter implements Dis
     this.#codec = codec
     this.#decoder = codec.decoder()
     this.#closed = stream.closed
+    this.#ended = stream.readableEnded === true // told already, and not to us
     stream.on('end', this.#onEnd)
     stream.on('drain', () => this.emit('drain'))
     stream.on('error', this.#report)

@@ -56,6 +56,21 @@ function say(reactor: Reactor, peer: FdHandle, text: string): void {
   run(reactor)
 }
 
+test('a stream that has ended before is one without frames', async () => {
+  const reactor = openManual()
+  const [stream, peer] = await streamPair(reactor, { allowHalfOpen: true })
+  stream.on('data', () => undefined)
+  peer.end()
+  settle(reactor)
+  expect([stream.readableEnded, stream.closed]).toEqual([true, false])
+  const framed = frames(stream, lines())
+  for await (const line of framed) expect.unreachable(line)
+  const told = record(frames(stream, lines()))
+  settle(reactor)
+  await until(() => told.length > 0)
+  expect(told).toEqual(['<end>'])
+})
+
 describe("listeners of 'frame'", () => {
   test('get what comes, and what is sent comes at the other side', async () => {
     const reactor = openManual()
