@@ -184,13 +184,14 @@ function inherited<Made>(
     return found.type === SocketType.Stream && FAMILIES.includes(found.domain) && fits(found)
   })
   const original = FdHandle.adopt(fd)
-  const handle = original.duplicate()
+  let handle: FdHandle | undefined
   try {
+    handle = original.duplicate()
     const made = make(handle, kind?.domain ?? Domain.Unix)
     original.close()
     return made
   } catch (error) {
-    handle.close()
+    handle?.close()
     original.release()
     throw error
   }

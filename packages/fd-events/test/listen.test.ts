@@ -140,6 +140,28 @@ describe('fd:', () => {
     handle.close()
   })
 
+  test('a descriptor that cannot be duplicated stays open, and nobody’s', async () => {
+    const result = await runScript(
+      `import { closeSync, fstatSync, openSync } from 'node:fs'
+       const reactor = new Reactor()
+       const fd = UnixListener.listen(reactor, path).detach().handle.release()
+       const hoard = []
+       try { for (;;) hoard.push(openSync('/dev/null')) } catch {}
+       try { events.listen(reactor, 'fd:' + fd) } catch (error) { console.log(error.message) }
+       for (const each of hoard) closeSync(each)
+       for (let n = 0; n < 20; n++) { gc(); await turn() }
+       console.log(fstatSync(fd).isSocket())
+       reactor.close()`,
+      { under: ['prlimit', '--nofile=64'], execArgv: ['--expose-gc'] },
+    )
+    expect(result).toEqual({
+      code: 0,
+      signal: null,
+      stderr: '',
+      stdout: 'EMFILE: too many open files, fcntl\ntrue\n',
+    })
+  })
+
   test('what a process was started with does not go to its children', async () => {
     const reactor = openReactor()
     const path = socketPath()
