@@ -135,8 +135,8 @@ class Race {
       handle = new FdHandle(socket.create(domain, SocketType.Stream))
     } catch (error) {
       // No descriptor is left, or the kernel has no such family: another address may still do.
-      if (error instanceof SystemError) return this.#failed(error)
-      throw error
+      if (!(error instanceof SystemError)) throw error
+      return this.#failed(new SystemError(error.errno, error.syscall, { path: showTcpAddress(address) }))
     }
     try {
       this.target.prepare(handle)

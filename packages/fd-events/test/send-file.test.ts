@@ -25,7 +25,7 @@ import {
   type FileSource,
   type UnixStream,
 } from '@fd-reactor/fd-events'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, type TestContext } from 'vitest'
 import {
   coreUrl,
   fdEventsUrl,
@@ -47,9 +47,19 @@ function tempPath(name = 'file'): string {
   return join(dirname(socketPath()), name)
 }
 
+/** A path on a filesystem that cannot say what is in memory, in a folder that goes with the test. */
+function tmpfsPath(context: TestContext): string {
+  const kind = spawnSync('stat', ['-f', '-c', '%T', '/dev/shm'], { encoding: 'utf8' }).stdout.trim()
+  context.skip(kind !== 'tmpfs', '/dev/shm is no tmpfs')
+  const folder = mkdtempSync('/dev/shm/fd-reactor-')
+  onTestFinished(() => {
+    rmSync(folder, { recursive: true })
+  })
+  return join(folder, 'file')
+}
+
 /** A file with `bytes` in it. */
-function fileOf(bytes: Uint8Array | string): string {
-  const path = tempPath()
+function fileOf(bytes: Uint8Array | string, path = tempPath()): string {
   writeFileSync(path, bytes)
   return path
 }
@@ -368,26 +378,32 @@ describe('a peer that goes away', () => {
 })
 
 describe('a source that will not do', () => {
-  test('a file that shrinks: how much has left is said, and the stream is destroyed', async () => {
-    const { stream, peer, errors } = await connection()
-    const path = fileOf(Buffer.alloc(4 * MIB))
-    const sending = rejection(sendFile(stream, path))
-    await until(() => stream.bytesWritten > 0)
-    await quiet()
-    const before = stream.bytesWritten
-    truncateSync(path, MIB)
-    stream.write('behind')
-    const read = readToEnd(peer)
-    const error = await sending
-    expect(error).toMatchObject({ code: 'ERR_SHORT_FILE' })
-    expect(String(error)).toMatch(
-      /'.*\/file' has 1048576 bytes only, and 3145728 bytes from 1048576 on were to be sent; 1048576 of 4194304 bytes have left$/,
-    )
-    expect(before).toBeLessThan(MIB)
-    expect(stream.closed).toBe(true)
-    expect((await read).length).toBe(MIB) // and not what was written behind it
-    expect(errors).toEqual([])
-  })
+  test.for([
+    { place: 'on a disk', pathIn: () => tempPath() },
+    { place: 'on a tmpfs', pathIn: tmpfsPath },
+  ])(
+    'a file $place that shrinks: what has left is said, and the stream is destroyed',
+    async (each, context) => {
+      const { stream, peer, errors } = await connection()
+      const path = fileOf(Buffer.alloc(4 * MIB), each.pathIn(context))
+      const sending = rejection(sendFile(stream, path))
+      await until(() => stream.bytesWritten > 0)
+      await quiet()
+      const before = stream.bytesWritten
+      truncateSync(path, MIB)
+      stream.write('behind')
+      const read = readToEnd(peer)
+      const error = await sending
+      expect(error).toMatchObject({ code: 'ERR_SHORT_FILE' })
+      expect(String(error)).toMatch(
+        /'.*\/file' has 1048576 bytes only, and 3145728 bytes from 1048576 on were to be sent; 1048576 of 4194304 bytes have left$/,
+      )
+      expect(before).toBeLessThan(MIB)
+      expect(stream.closed).toBe(true)
+      expect((await read).length).toBe(MIB) // and not what was written behind it
+      expect(errors).toEqual([])
+    },
+  )
 
   test('a part that lies beyond the end: nothing is sent, and the stream goes on', async () => {
     const { stream, peer } = await connection()
@@ -682,16 +698,10 @@ describe('a cold disk', () => {
 })
 
 test('a filesystem that cannot say what is in memory is read on the thread pool', async (context) => {
-  const kind = spawnSync('stat', ['-f', '-c', '%T', '/dev/shm'], { encoding: 'utf8' }).stdout.trim()
-  context.skip(kind !== 'tmpfs', '/dev/shm is no tmpfs')
-  const folder = mkdtempSync('/dev/shm/fd-reactor-')
-  onTestFinished(() => {
-    rmSync(folder, { recursive: true })
-  })
   const content = randomBytes(3 * MIB + 1)
-  writeFileSync(join(folder, 'file'), content)
+  const path = fileOf(content, tmpfsPath(context))
   const { stream, peer } = await connection()
-  const sending = sendFile(stream, join(folder, 'file'))
+  const sending = sendFile(stream, path)
   stream.end()
   expect((await readToEnd(peer)).equals(content)).toBe(true)
   expect(await sending).toBe(content.length)

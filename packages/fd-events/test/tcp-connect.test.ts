@@ -21,12 +21,14 @@ function blackHole(reactor: Reactor, host: string, port = 0): TcpListener {
   return listener
 }
 
-async function failure(connecting: Promise<TcpStream>): Promise<unknown> {
+async function failure(connecting: Promise<TcpStream>, ms?: number): Promise<unknown> {
   return within(
     connecting.then(
       () => 'connected',
       (error: unknown) => error,
     ),
+    'the end of the attempt',
+    ms,
   )
 }
 
@@ -89,17 +91,42 @@ describe('what fails', () => {
     expect(stream.closed).toBe(true)
   })
 
-  test('a reactor that is closed meanwhile leaves nothing open', async () => {
-    const holder = openReactor()
-    const { address } = blackHole(holder, '127.0.0.1')
-    const before = countFds()
-    for (const host of ['127.0.0.1', 'localhost']) {
+  test.each([
+    ['an attempt', '127.0.0.1', 'ReactorError: The reactor was closed while it connected'],
+    ['the lookup of a name', 'localhost', "ReactorError: The reactor 'reactor' is closed"],
+    [
+      'the lookup of a name that is none',
+      'no-such-host.invalid',
+      /^Error: getaddrinfo (ENOTFOUND|EAI_AGAIN)/,
+    ],
+  ])(
+    'a reactor that is closed during %s leaves nothing open, and the promise settles',
+    async (_, host, message) => {
+      const { address } = blackHole(openReactor(), '127.0.0.1')
+      const before = countFds()
       const reactor = openManual()
-      const connecting = failure(TcpStream.connect(reactor, { host, port: address.port }))
+      const connecting = failure(TcpStream.connect(reactor, { host, port: address.port }), 30_000)
       reactor.close()
-      expect(await connecting).toMatchObject({ code: 'ERR_CLOSED' })
-    }
-    expect(countFds()).toEqual(before)
+      const told = String(await connecting)
+      if (typeof message === 'string') expect(told).toBe(message)
+      else expect(told).toMatch(message)
+      expect(countFds()).toEqual(before)
+    },
+    30_000,
+  )
+
+  test('EMFILE says for which address', async () => {
+    const told = await runForJson(
+      `import { openSync } from 'node:fs'
+       const reactor = new Reactor()
+       const connect = () => events.TcpStream.connect(reactor, { host: '127.0.0.1', port: 9 })
+       await connect().catch(() => undefined) // now the timer for the limit is there
+       try { for (;;) openSync('/dev/null') } catch {}
+       console.log(JSON.stringify(await connect().catch((error) => error.message)))
+       process.exit()`,
+      { under: ['prlimit', '--nofile=64:64'] },
+    )
+    expect(told).toBe("EMFILE: too many open files, socket '127.0.0.1:9'")
   })
 })
 
@@ -116,7 +143,7 @@ describe('happy eyeballs', () => {
    * Runs a script where /etc/hosts gives a name the addresses of both families: in a mount namespace of its own, since few machines
    * have such a name. `listen(host, port)` and `blackHole(host, port)` are there.
    */
-  async function withNames(context: TestContext, script: string): Promise<unknown> {
+  async function withNames(context: TestContext, script: string, underToo: string[] = []): Promise<unknown> {
     const works = spawnSync('unshare', ['-m', 'mount', '--bind', '/etc/hosts', '/etc/hosts'])
     context.skip(works.status !== 0, 'a mount namespace cannot be made here')
     const prelude = `
@@ -131,7 +158,15 @@ describe('happy eyeballs', () => {
     const hosts = join(mkdtempSync(join(tmpdir(), 'fd-reactor-')), 'hosts')
     onTestFinished(() => rmSync(dirname(hosts), { recursive: true }))
     writeFileSync(hosts, '127.0.0.1 both.test\n::1 both.test\n')
-    const under = ['unshare', '-m', 'sh', '-c', 'mount --bind "$0" /etc/hosts && exec "$@"', hosts]
+    const under = [
+      'unshare',
+      '-m',
+      'sh',
+      '-c',
+      'mount --bind "$0" /etc/hosts && exec "$@"',
+      hosts,
+      ...underToo,
+    ]
     return runForJson(prelude + script, {
       under,
       env: withoutLeakCheck,
@@ -193,5 +228,70 @@ describe('happy eyeballs', () => {
       errors: ['ECONNREFUSED', 'ECONNREFUSED'],
       left: 0,
     })
+  })
+
+  /** What IPv6 does where there is none: to connect and to listen at its address, and for a name with an address of either family. */
+  const withoutIpv6 = `
+    const settled = (promise) => promise.then((stream) => stream.remoteAddress.host, (error) => error.message)
+    const { address: { port } } = listen('127.0.0.1')
+    const told = [await settled(TcpStream.connect(reactor, { host: '::1', port }))]
+    try { listen('::1', port) } catch (error) { told.push(error.message) }
+    told.push(await settled(TcpStream.connect(reactor, { host: 'both.test', port })))
+    const free = port === 65535 ? 65534 : port + 1
+    told.push(await settled(TcpStream.connect(reactor, { host: 'both.test', port: free })))
+    console.log(JSON.stringify({ order, told: told.map((each) => each.replaceAll(/\\d{4,5}/g, 'PORT')) }))
+    process.exit()`
+
+  /** `code` and `inAll` are what attempts at `::1` failed with, the latter when IPv4 has failed as well. */
+  function expectWithoutIpv6(result: unknown, direct: string, listening: string, code: string): void {
+    const { order, told } = result as { order: string[]; told: string[] }
+    const six = order.indexOf('::1')
+    const each = [`127.0.0.1:PORT (ECONNREFUSED)`].toSpliced(six, 0, `[::1]:PORT (${code})`).join(', ')
+    expect(told.slice(0, 3)).toEqual([direct, listening, '127.0.0.1'])
+    expect(told[3]).toContain(`'both.test:PORT'. All of its addresses failed: ${each}`)
+  }
+
+  test('where IPv6 is switched off its addresses are refused, and IPv4 serves', async (context) => {
+    const off = 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 && ip link set lo up && exec "$@"'
+    const under = ['unshare', '-n', 'sh', '-c', off, 'sh']
+    context.skip(
+      spawnSync('unshare', [...under.slice(1), 'true']).status !== 0,
+      'a network namespace without IPv6 cannot be made here',
+    )
+    expectWithoutIpv6(
+      await withNames(context, withoutIpv6, under),
+      "EADDRNOTAVAIL: address not available, connect '[::1]:PORT'",
+      "EADDRNOTAVAIL: address not available, bind '[::1]:PORT'. This machine has no such address",
+      'EADDRNOTAVAIL',
+    )
+  })
+
+  /** Runs a command for which socket(2) knows no IPv6, as in a kernel that was built or started without it. */
+  const NO_IPV6 = `
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = {'x86_64': 41, 'aarch64': 198}[os.uname().machine]  # socket
+one = lambda code, true, false, value: struct.pack('HBBI', code, true, false, value)
+program = b''.join([
+    one(0x20, 0, 0, 0), one(0x15, 0, 3, number),  # which call
+    one(0x20, 0, 0, 16), one(0x15, 0, 1, 10),  # AF_INET6
+    one(6, 0, 0, 0x00050000 | 97), one(6, 0, 0, 0x7fff0000)])  # EAFNOSUPPORT, or go on
+code = ctypes.create_string_buffer(program)
+filter = ctypes.create_string_buffer(struct.pack('HP', 6, ctypes.addressof(code)))
+if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, filter, 0, 0) != 0: sys.exit(1)
+os.execvp(sys.argv[1], sys.argv[1:])`
+
+  test('where the kernel has no IPv6 at all it is the same', async (context) => {
+    const under = ['python3', '-c', NO_IPV6]
+    context.skip(
+      spawnSync('python3', [...under.slice(1), 'true']).status !== 0,
+      'python3, which refuses the family by seccomp, is missing or may not',
+    )
+    expectWithoutIpv6(
+      await withNames(context, withoutIpv6, under),
+      "EAFNOSUPPORT: address family not supported, socket '[::1]:PORT'",
+      'EAFNOSUPPORT: address family not supported, socket',
+      'EAFNOSUPPORT',
+    )
   })
 })
