@@ -1,4 +1,4 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import type { FdHandle, Reactor } from '@fd-reactor/core'
 import {
   delimited,
@@ -17,6 +17,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, settle, socketPath, streamPair } from '../../core/test/support/reactors.js'
 import { until, within } from '../../core/test/support/wait.js'
+import { needs } from './message-helpers.js'
 import { netClient, pair, quiet, rawClient, readNow, thrownBy, writeAll } from './unix-helpers.js'
 
 assertNoLeakedFds()
@@ -561,9 +562,6 @@ test("streams of Node's are byte streams as well", async () => {
 })
 
 describe('peers of other make', () => {
-  const missing = (command: string): string | undefined =>
-    spawnSync('sh', ['-c', `command -v ${command}`]).status === 0 ? undefined : `${command} is not installed`
-
   function start(command: string, args: string[]): ChildProcess {
     const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     onTestFinished(() => void child.kill('SIGKILL'))
@@ -574,35 +572,30 @@ describe('peers of other make', () => {
     ['socat', (path) => ['-', `UNIX-CONNECT:${path}`]],
     ['nc', (path) => ['-U', '-N', path]],
   ]
-  describe.each(peers)('%s', (command, args) => {
-    const reason = missing(command)
-    test.skipIf(reason !== undefined)(
-      `is answered line by line${reason === undefined ? '' : `: ${reason}`}`,
-      async () => {
-        const reactor = openReactor()
-        const listener = UnixListener.listen(reactor, socketPath(), { allowHalfOpen: true })
-        const seen: string[] = []
-        listener.on('connection', (stream) => {
-          const framed = frames(stream, lines())
-          framed.on('frame', (line) => {
-            seen.push(line)
-            framed.send(`you said ${line}`)
-          })
-          framed.on('end', () => {
-            framed.end()
-          })
-        })
-        const child = start(command, args(listener.path))
-        if (child.stdin === null || child.stdout === null) throw new Error('no pipes')
-        const said = child.stdout.toArray()
-        for (const part of ['hel', 'lo\r', '\ngrü', 'ße\n', 'the last one']) {
-          child.stdin.write(part)
-          await quiet()
-        }
-        child.stdin.end()
-        expect((await within(said)).join('')).toBe('you said hello\nyou said grüße\nyou said the last one\n')
-        expect(seen).toEqual(['hello', 'grüße', 'the last one'])
-      },
-    )
+  test.for(peers)('%s is answered line by line', async ([command, args], context) => {
+    needs(command)(context)
+    const reactor = openReactor()
+    const listener = UnixListener.listen(reactor, socketPath(), { allowHalfOpen: true })
+    const seen: string[] = []
+    listener.on('connection', (stream) => {
+      const framed = frames(stream, lines())
+      framed.on('frame', (line) => {
+        seen.push(line)
+        framed.send(`you said ${line}`)
+      })
+      framed.on('end', () => {
+        framed.end()
+      })
+    })
+    const child = start(command, args(listener.path))
+    if (child.stdin === null || child.stdout === null) throw new Error('no pipes')
+    const said = child.stdout.toArray()
+    for (const part of ['hel', 'lo\r', '\ngrü', 'ße\n', 'the last one']) {
+      child.stdin.write(part)
+      await quiet()
+    }
+    child.stdin.end()
+    expect((await within(said)).join('')).toBe('you said hello\nyou said grüße\nyou said the last one\n')
+    expect(seen).toEqual(['hello', 'grüße', 'the last one'])
   })
 })

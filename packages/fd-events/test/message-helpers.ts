@@ -12,7 +12,7 @@ import {
   type UnixDatagramBindOptions,
   type UnixSeqpacketOptions,
 } from '@fd-reactor/fd-events'
-import { onTestFinished } from 'vitest'
+import { onTestFinished, type TestContext } from 'vitest'
 import { settle } from '../../core/test/support/reactors.js'
 import { until } from '../../core/test/support/wait.js'
 
@@ -23,14 +23,12 @@ export function abstractName(): { abstract: string } {
   return { abstract: `fd-reactor-test-${process.pid}-${names++}` }
 }
 
-/** Whether a program is installed; tests of those that are not are skipped, and say so. */
-export function installed(program: string): boolean {
-  return spawnSync('sh', ['-c', `command -v ${program}`]).status === 0
-}
-
-/** For the name of a test with a peer that may be missing. */
-export function skippedWithout(program: string): string {
-  return installed(program) ? '' : ` (skipped: ${program} is not installed)`
+/** Skips tests, and says so, of a peer that is not installed: for a test, or for `beforeEach` of several. */
+export function needs(program: string): (context: TestContext) => void {
+  const missing = spawnSync('sh', ['-c', `command -v ${program}`]).status !== 0
+  return ({ skip }) => {
+    skip(missing, `${program} is not installed`)
+  }
 }
 
 /** Another program, killed after the test. */

@@ -4,19 +4,11 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { once } from '@fd-reactor/core'
 import { UnixDatagram, UnixSeqpacket, UnixSeqpacketListener } from '@fd-reactor/fd-events'
-import { describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
 import { openReactor, socketPath } from '../../core/test/support/reactors.js'
 import { until, within } from '../../core/test/support/wait.js'
-import {
-  abstractName,
-  devNull,
-  installed,
-  Outcomes,
-  Peer,
-  python,
-  skippedWithout,
-} from './message-helpers.js'
+import { abstractName, devNull, needs, Outcomes, Peer, python } from './message-helpers.js'
 
 assertNoLeakedFds()
 
@@ -53,7 +45,9 @@ async function connectUntilTaken(connect: () => Promise<UnixSeqpacket>): Promise
   return connection ?? expect.unreachable('it was awaited')
 }
 
-describe.skipIf(!installed('socat'))(`socat${skippedWithout('socat')}`, () => {
+describe('socat', () => {
+  beforeEach(needs('socat'))
+
   test('UNIX-SENDTO sends, and gets an answer at its own name', async () => {
     const reactor = openReactor()
     const path = socketPath()
@@ -120,7 +114,8 @@ describe.skipIf(!installed('socat'))(`socat${skippedWithout('socat')}`, () => {
   })
 })
 
-test.skipIf(!installed('logger'))(`logger -u: syslog datagrams${skippedWithout('logger')}`, async () => {
+test('logger -u: syslog datagrams', async (context) => {
+  needs('logger')(context)
   const reactor = openReactor()
   const path = socketPath()
   const server = UnixDatagram.bind(reactor, path, { credentials: true })
@@ -145,7 +140,9 @@ test.skipIf(!installed('logger'))(`logger -u: syslog datagrams${skippedWithout('
   expect(heard[0]).toMatch(/^<13>.*fd-reactor: first message$/)
 })
 
-describe.skipIf(!installed('python3'))(`Python${skippedWithout('python3')}`, () => {
+describe('Python', () => {
+  beforeEach(needs('python3'))
+
   test('passes descriptors, and says who it is', async () => {
     const reactor = openReactor()
     const file = socketPath()
