@@ -24,8 +24,9 @@ export function socketKind(fd: number): SocketKind | undefined {
     const type = socket.get(fd, SocketOption.Type)
     return { domain, type, listening: socket.get(fd, SocketOption.Listening) === 1 }
   } catch (error) {
-    if (error instanceof SystemError && error.errno === ENOTSOCK) return undefined
-    throw error
+    if (!(error instanceof SystemError)) throw error
+    if (error.errno === ENOTSOCK) return undefined
+    throw new SystemError(error.errno, error.syscall, { path: `fd ${fd}` })
   }
 }
 
@@ -40,7 +41,8 @@ export function expectSocket(fd: number, what: string, fits: (kind: SocketKind) 
 /** For people: `a listening Unix stream socket`. */
 export function describeKind({ domain, type, listening }: SocketKind): string {
   const family = nameOf(Domain, domain, 'address family')
-  return `a ${listening ? 'listening ' : ''}${family} ${nameOf(SocketType, type, 'type').toLowerCase()} socket`
+  const article = listening ? 'a listening' : family.startsWith('Unix') ? 'a' : 'an'
+  return `${article} ${family} ${nameOf(SocketType, type, 'type').toLowerCase()} socket`
 }
 
 function nameOf(names: Readonly<Record<string, number>>, value: number, what: string): string {

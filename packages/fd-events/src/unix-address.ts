@@ -30,7 +30,7 @@ export const unnamedUnixAddress: Uint8Array = new Uint8Array(new Uint16Array([Do
 
 /** The address as the kernel wants it. @throws SystemError `ENAMETOOLONG`; TypeError for what is no address, or has a NUL in it. */
 export function encodeUnixAddress(address: UnixAddress, syscall: string): Uint8Array {
-  const isAbstract = typeof address !== 'string'
+  const isAbstract = typeof address === 'object' && (address as unknown) !== null
   const name = isAbstract ? abstractBytes(address) : pathBytes(address)
   if (name.length > MAX_NAME_BYTES) {
     const hint = isAbstract

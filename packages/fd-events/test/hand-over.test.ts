@@ -23,7 +23,6 @@ import {
   type ListenerMakers,
   type SendOutcome,
   type TakenOver,
-  type TakeOverOptions,
 } from '@fd-reactor/fd-events'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { runScript, withoutLeakCheck } from '../../core/test/support/child.js'
@@ -976,36 +975,5 @@ describe('limits', () => {
         message: 'Not everything was handed over. The successor went away before it sent take',
       },
     ])
-  })
-})
-
-describe('options', () => {
-  const reactor = { closed: true } as unknown as Reactor
-
-  test.each<[object, string]>([
-    [{ listners: {} }, "handOver has no option 'listners'; did you mean 'listeners'?"],
-    [{}, "handOver option 'listeners' must be an object whose values are listeners"],
-    [
-      { listeners: { web: 'web' } },
-      "handOver option 'listeners' must be an object whose values are listeners",
-    ],
-    [{ listeners: {}, timeout: 0 }, "handOver option 'timeout' must be an integer from 1 to"],
-    [{ listeners: {}, connections: [] }, "handOver option 'connections' must be a function, not []"],
-  ])('of handOver: %j', async (options, message) => {
-    await expect(handOver(reactor, 'x', options as HandOverOptions)).rejects.toThrow(message)
-  })
-
-  test.each<[object, string]>([
-    [{ listener: {} }, "takeOver has no option 'listener'; did you mean 'listeners'?"],
-    [{}, "takeOver option 'listeners' must be an object whose values are functions that make listeners"],
-    [{ listeners: {}, connections: 1 }, "takeOver option 'connections' must be a boolean, not 1"],
-  ])('of takeOver: %j', async (options, message) => {
-    await expect(takeOver(reactor, 'x', options as TakeOverOptions<ListenerMakers>)).rejects.toThrow(message)
-  })
-
-  test('a path that is none is named', async () => {
-    await expect(takeOver(openReactor(), '', { listeners: {} })).rejects.toThrow(
-      'The address of a Unix socket must be a path that is not empty',
-    )
   })
 })

@@ -8,7 +8,6 @@ import { runScript } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor, socketPath } from '../../core/test/support/reactors.js'
 import { childEnded, within } from '../../core/test/support/wait.js'
-import { thrownBy } from './unix-helpers.js'
 
 assertNoLeakedFds()
 
@@ -47,49 +46,6 @@ describe.each(places)('%s', (_, place) => {
     await within(once(listener, 'close'))
     expect(text).toBe('borrowed')
   })
-})
-
-const FORMS =
-  "An address is 'unix:/run/x.sock', 'abstract:name', 'tcp://127.0.0.1:7000', 'tcp://[::1]:7000' or 'fd:3'"
-
-test.each([
-  ['', 'its kind is missing'],
-  ['7000', 'its kind is missing'],
-  ['/run/x.sock', "a path is written 'unix:/run/x.sock'"],
-  ['/run/x:y.sock', "a path is written 'unix:/run/x:y.sock'"],
-  ['http://127.0.0.1:80', 'its kind is missing'],
-  ['unix:', 'the path is missing'],
-  ['abstract:', 'the name is missing'],
-  ['tcp:127.0.0.1:7000', 'it needs a host and a port, and IPv6 needs brackets'],
-  ['tcp://127.0.0.1', 'it needs a host and a port'],
-  ['tcp://::1:7000', 'IPv6 needs brackets'],
-  ['tcp://[127.0.0.1]:7000', 'it needs a host and a port'],
-  ['tcp://127.0.0.1:7000/', 'it needs a host and a port'],
-  ['tcp://user@host:7000', 'it needs a host and a port'],
-  ['tcp://127.0.0.1:65536', 'the port must be at most 65535'],
-  ['fd:', 'the number of a descriptor is missing'],
-  ['fd:-1', 'the number of a descriptor is missing'],
-  ['fd:three', 'the number of a descriptor is missing'],
-])('%j is no address, which the error says with all the forms', async (address, why) => {
-  const reactor = openManual()
-  const error = thrownBy(() => listen(reactor, address))
-  expect(error).toBeInstanceOf(TypeError)
-  expect(String(error)).toContain(`'${address}' is no address: `)
-  expect(String(error)).toContain(why)
-  expect(String(error)).toContain(FORMS)
-  await expect(connect(reactor, address)).rejects.toThrow(why)
-})
-
-test('a listener needs an address and not a name, and a client a port', async () => {
-  const reactor = openManual()
-  expect(() => listen(reactor, 'tcp://localhost:7000')).toThrow(
-    "'tcp://localhost:7000' is no address: 'localhost' is no IP address, and a listener needs one",
-  )
-  await expect(connect(reactor, 'tcp://127.0.0.1:0')).rejects.toThrow(
-    "option 'port' must be an integer from 1 to 65535, not 0",
-  )
-  // @ts-expect-error a number is no address
-  expect(() => listen(reactor, 7000)).toThrow(`An address must be a string. ${FORMS}`)
 })
 
 test('misspelt options are refused', async () => {

@@ -213,7 +213,7 @@ describe('a barrier', () => {
 describe('bad input says what was wrong', () => {
   test.each<[unknown, string]>([
     [{}, 'notify() needs something to tell, such as { ready: true }'],
-    [{ ready: false }, "notify option 'ready' must be true"],
+    [{ ready: false }, "notify option 'ready' must be true, not false"],
     [{ redy: true }, "notify has no option 'redy'; did you mean 'ready'?"],
     [{ status: 'two\nlines' }, "notify option 'status' must be one line, without a newline or NUL"],
     [{ status: 'a\0b' }, "notify option 'status' must be one line, without a newline or NUL"],
@@ -224,18 +224,30 @@ describe('bad input says what was wrong', () => {
     ],
     [{ mainPid: 0 }, "notify option 'mainPid' must be an integer from 1 to 4194304, not 0"],
     [{ errno: 5000 }, "notify option 'errno' must be an integer from -4095 to 4095, not 5000"],
-    [{ extendTimeout: 0 }, "notify option 'extendTimeout' must be an integer from 1 to"],
-    [{ watchdog: 'on' }, 'notify option \'watchdog\' must be true or "trigger"'],
+    [
+      { extendTimeout: 0 },
+      "notify option 'extendTimeout' must be an integer from 1 to 9007199254740991, not 0",
+    ],
+    [{ watchdog: 'on' }, "notify option 'watchdog' must be true or \"trigger\", not 'on'"],
     [{ fds: [] }, "notify option 'fds' must be an array of FdHandles that is not empty"],
-    [{ fds: [3] }, 'FdHandles'],
+    [{ fds: [3] }, "UnixDatagram.send option 'fds' must be an array of at most 253 open FdHandles"],
     [{ fdName: 'a', ready: true }, "notify() option 'fdName' needs fds"],
-    [{ fds: [3], fdName: 'a:b' }, "notify option 'fdName' must be 1 to 255 characters of printable ASCII"],
-    [{ removeFds: 'a\nREADY=1' }, "notify option 'removeFds' must be 1 to 255 characters of printable ASCII"],
-    [{ fds: [3], removeFds: 'b' }, 'notify() cannot store and remove descriptors at once'],
+    [
+      { fds: [3], fdName: 'a:b' },
+      "notify option 'fdName' must be 1 to 255 characters of printable ASCII other than ':'",
+    ],
+    [
+      { removeFds: 'a\nREADY=1' },
+      "notify option 'removeFds' must be 1 to 255 characters of printable ASCII other than ':'",
+    ],
+    [
+      { fds: [3], removeFds: 'b' },
+      'notify() cannot store and remove descriptors at once: they would share a name',
+    ],
   ])('%o', async (state, message) => {
     const reactor = openReactor()
     const told = manager(reactor)
-    await expect(notify(reactor, state as NotifyState)).rejects.toThrow(message)
+    await expect(notify(reactor, state as NotifyState)).rejects.toMatchObject({ message })
     await turn()
     expect(told).toEqual([])
   })
@@ -244,9 +256,12 @@ describe('bad input says what was wrong', () => {
     const reactor = openReactor()
     await expect(notify(reactor, { status: 'two\nlines' })).rejects.toThrow('must be one line')
     // @ts-expect-error a misspelt option
-    await expect(notify(reactor, { ready: true }, { barier: true })).rejects.toThrow(
-      "did you mean 'barrier'?",
-    )
+    await expect(notify(reactor, { ready: true }, { barier: true })).rejects.toMatchObject({
+      message: "notify has no option 'barier'; did you mean 'barrier'?",
+    })
+    await expect(notify(reactor, { ready: true }, { timeout: 0 })).rejects.toMatchObject({
+      message: "notify option 'timeout' must be an integer from 1 to 9007199254740991, not 0",
+    })
   })
 })
 

@@ -3,9 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { SystemError, type Reactor } from '@fd-reactor/core'
+import { Domain } from '@fd-reactor/core/sys'
 import { ms, TcpListener, TcpStream } from '@fd-reactor/fd-events'
 import { describe, expect, onTestFinished, test, type TestContext } from 'vitest'
 import { runForJson, withoutLeakCheck } from '../../core/test/support/child.js'
+import { refusing } from '../../core/test/support/refusing.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor } from '../../core/test/support/reactors.js'
 import { within } from '../../core/test/support/wait.js'
@@ -13,6 +15,8 @@ import { byTurns } from '../src/tcp-connect.js'
 import { HOSTS, rawTcpClient } from './tcp-helpers.js'
 
 assertNoLeakedFds()
+
+const EAFNOSUPPORT = 97
 
 /** A listener whose backlog is full: Linux lets every further SYN fall, as a host that is gone does. */
 function blackHole(reactor: Reactor, host: string, port = 0): TcpListener {
@@ -266,27 +270,8 @@ describe('happy eyeballs', () => {
     )
   })
 
-  /** Runs a command for which socket(2) knows no IPv6, as in a kernel that was built or started without it. */
-  const NO_IPV6 = `
-import ctypes, os, struct, sys
-libc = ctypes.CDLL(None, use_errno=True)
-number = {'x86_64': 41, 'aarch64': 198}[os.uname().machine]  # socket
-one = lambda code, true, false, value: struct.pack('HBBI', code, true, false, value)
-program = b''.join([
-    one(0x20, 0, 0, 0), one(0x15, 0, 3, number),  # which call
-    one(0x20, 0, 0, 16), one(0x15, 0, 1, 10),  # AF_INET6
-    one(6, 0, 0, 0x00050000 | 97), one(6, 0, 0, 0x7fff0000)])  # EAFNOSUPPORT, or go on
-code = ctypes.create_string_buffer(program)
-filter = ctypes.create_string_buffer(struct.pack('HP', 6, ctypes.addressof(code)))
-if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, filter, 0, 0) != 0: sys.exit(1)
-os.execvp(sys.argv[1], sys.argv[1:])`
-
   test('where the kernel has no IPv6 at all it is the same', async (context) => {
-    const under = ['python3', '-c', NO_IPV6]
-    context.skip(
-      spawnSync('python3', [...under.slice(1), 'true']).status !== 0,
-      'python3, which refuses the family by seccomp, is missing or may not',
-    )
+    const under = refusing(context, 'socket', 0, Domain.Ipv6, EAFNOSUPPORT)
     expectWithoutIpv6(
       await withNames(context, withoutIpv6, under),
       "EAFNOSUPPORT: address family not supported, socket '[::1]:PORT'",

@@ -6,6 +6,7 @@ import { once, type Reactor } from '@fd-reactor/core'
 import { socket, SocketOption } from '@fd-reactor/core/sys'
 import { ms, seconds, TcpListener, TcpStream, type TcpStreamOptions } from '@fd-reactor/fd-events'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { runForJson } from '../../core/test/support/child.js'
 import { assertNoLeakedFds, countFds } from '../../core/test/support/fds.js'
 import { openManual, openReactor } from '../../core/test/support/reactors.js'
 import { childEnded, until, within } from '../../core/test/support/wait.js'
@@ -184,22 +185,6 @@ describe('options', () => {
     expect(socket.get(client.fd, SocketOption.ReceiveBuffer)).not.toBe(40_000)
   })
 
-  test('that do not exist or are out of range are refused with a message', async () => {
-    const reactor = openManual()
-    const refused = async (options: object): Promise<unknown> =>
-      TcpStream.connect(reactor, { host: '127.0.0.1', port: 9, ...options }).catch((error: unknown) =>
-        String(error),
-      )
-    expect(await refused({ nodelay: true })).toContain("has no option 'nodelay'; did you mean 'noDelay'?")
-    expect(await refused({ keepAlive: { idle: 1 } })).toContain(
-      "has no option 'idle'; did you mean 'idleNs'?",
-    )
-    expect(await refused({ keepAlive: 5 })).toContain("option 'keepAlive' options must be an object, not 5")
-    expect(await refused({ port: 0 })).toContain("option 'port' must be an integer from 1 to 65535, not 0")
-    expect(await refused({ host: undefined })).toContain("option 'host' must be a string, not undefined")
-    expect(await refused({ userTimeout: 0 })).toContain("option 'userTimeout' must be an integer")
-  })
-
   test('from() refuses what is no connected TCP socket', () => {
     const reactor = openReactor()
     const { handle } = TcpListener.listen(reactor).detach()
@@ -330,6 +315,23 @@ describe('TcpListener', () => {
     expect(() => TcpListener.listen(reactor, options)).toThrow(message)
     reactor.close()
     expect(countFds()).toEqual(before)
+  })
+
+  test('a low port needs a capability', async ({ skip }) => {
+    const without = ['--bounding-set', '-net_bind_service', '--inh-caps', '-net_bind_service']
+    const under = ['unshare', '-n', 'setpriv', ...without]
+    skip(
+      spawnSync('unshare', [...under.slice(1), 'true']).status !== 0,
+      'a network namespace without the capability cannot be made here',
+    )
+    const told = await runForJson(
+      `try { events.TcpListener.listen(new Reactor(), { host: '0.0.0.0', port: 80 }) } catch (error) { console.log(JSON.stringify(error.message)) }
+       process.exit()`,
+      { under },
+    )
+    expect(told).toBe(
+      "EACCES: permission denied, bind '0.0.0.0:80'. Ports below 1024 need CAP_NET_BIND_SERVICE",
+    )
   })
 
   test("'::' takes IPv4 as well, unless ipv6Only", async () => {

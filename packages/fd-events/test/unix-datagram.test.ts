@@ -1,5 +1,5 @@
 import { chmodSync, existsSync, readFileSync, statSync } from 'node:fs'
-import { FdHandle, once, SystemError, type Reactor } from '@fd-reactor/core'
+import { FdHandle, once, type Reactor } from '@fd-reactor/core'
 import { Domain, socket, SocketType } from '@fd-reactor/core/sys'
 import {
   EventFd,
@@ -9,16 +9,20 @@ import {
   type UnixAddress,
 } from '@fd-reactor/fd-events'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { runForJson } from '../../core/test/support/child.js'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
+import { refusing } from '../../core/test/support/refusing.js'
 import { openReactor, socketPath } from '../../core/test/support/reactors.js'
 import { cpuMsDuring, until, within } from '../../core/test/support/wait.js'
 import { encodeUnixAddress, unnamedUnixAddress } from '../src/unix-address.js'
 import { abstractName, devNull, fullReceiver, openNulls, Outcomes } from './message-helpers.js'
-import { quiet, thrownBy } from './unix-helpers.js'
+import { quiet } from './unix-helpers.js'
 
 assertNoLeakedFds()
 
 /** How many datagrams a receiver's queue takes here. */
+const SO_PASSPIDFD = 76
+const ENOPROTOOPT = 92
 const QUEUE = Number(readFileSync('/proc/sys/net/unix/max_dgram_qlen', 'utf8')) + 1
 
 /** What a socket hears, as text. */
@@ -730,53 +734,6 @@ describe('descriptors', () => {
 })
 
 describe('what is asked wrongly', () => {
-  test('options', () => {
-    const reactor = openReactor()
-    const bad = (options: object): unknown =>
-      thrownBy(() => UnixDatagram.bind(reactor, abstractName(), options))
-    expect(String(bad({ maxFd: 1 }))).toBe(
-      "TypeError: UnixDatagram.bind has no option 'maxFd'; did you mean 'maxFds'?",
-    )
-    expect(String(bad({ maxFds: 254 }))).toBe(
-      "RangeError: UnixDatagram.bind option 'maxFds' must be an integer from 0 to 253, not 254",
-    )
-    expect(String(bad({ maxMessageBytes: 1e6 }))).toBe(
-      "RangeError: UnixDatagram.bind option 'maxMessageBytes' must be an integer from 1 to 217088, not 1000000",
-    )
-    expect(String(bad({ onCongestion: 'drop' }))).toBe(
-      'TypeError: UnixDatagram.bind option \'onCongestion\' must be "wait" or "drop-new" or "drop-old" or "error", not \'drop\'',
-    )
-    expect(String(bad({ mode: 0o600 }))).toMatch(
-      /^TypeError: An abstract name has no file, and so neither mode nor owner/,
-    )
-  })
-
-  test('what is sent', () => {
-    const reactor = openReactor()
-    const server = UnixDatagram.bind(reactor, abstractName())
-    const client = UnixDatagram.connect(reactor, server.address ?? '')
-    const bad = (...args: unknown[]): string =>
-      String(thrownBy(() => Reflect.apply(client.send.bind(client), undefined, args)))
-    expect(bad(1)).toBe('TypeError: send() takes a Uint8Array or a string')
-    expect(bad('x', { fd: [] })).toBe("TypeError: UnixDatagram.send has no option 'fd'; did you mean 'fds'?")
-    expect(bad('x', { fds: [3] })).toBe(
-      "TypeError: UnixDatagram.send option 'fds' must be an array of at most 253 open FdHandles",
-    )
-    expect(bad('x', { to: '/tmp/x' })).toMatch(
-      /^TypeError: UnixDatagram \d+ is connected: leave out 'to', or send from another socket$/,
-    )
-    const open = UnixDatagram.open(reactor)
-    expect(() => open.send('x', { to: 'x'.repeat(200) })).toThrow('ENAMETOOLONG')
-    expect(() => open.send('x', { to: '' })).toThrow('must be a path that is not empty')
-    const outcomes = new Outcomes()
-    open.send('x', undefined, outcomes.next())
-    expect(String(outcomes.list[0])).toBe(
-      'SystemError: ENOTCONN: socket is not connected, sendmsg. The socket is not connected: say where the message goes',
-    )
-    open.close()
-    expect(() => open.send('x')).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
-  })
-
   test('whom to connect to', () => {
     const reactor = openReactor()
     const { path } = UnixListener.listen(reactor, socketPath())
@@ -791,24 +748,23 @@ describe('what is asked wrongly', () => {
     )
   })
 
-  test('what to make a source of', () => {
-    const reactor = openReactor()
-    const file = devNull()
-    expect(() => UnixDatagram.from(reactor, file)).toThrow(
-      /^ENOTSOCK: .*. It is no socket, and must be a Unix datagram socket$/,
+  test('a kernel without SO_PASSPIDFD says so, and serves without it', async (context) => {
+    const told = await runForJson(
+      `const reactor = new Reactor()
+       const told = []
+       const open = (options) => {
+         try { told.push(events.UnixDatagram.open(reactor, options).closed) } catch (error) { told.push(error.message) }
+       }
+       open({})
+       open({ pidFd: true })
+       console.log(JSON.stringify(told))
+       process.exit()`,
+      { under: refusing(context, 'setsockopt', 2, SO_PASSPIDFD, ENOPROTOOPT) },
     )
-    const stream = new FdHandle(socket.create(Domain.Unix, SocketType.Stream))
-    expect(() => UnixDatagram.from(reactor, stream)).toThrow(
-      /It is a Unix stream socket, and must be a Unix datagram socket$/,
-    )
-    stream.close()
-  })
-
-  test('a kernel without SO_PASSPIDFD would say so', () => {
-    const reactor = openReactor()
-    const error = new SystemError(-92, 'setsockopt', { path: 'SO_PASSPIDFD' })
-    expect(error.code).toBe('ENOPROTOOPT')
-    UnixDatagram.open(reactor, { pidFd: true })
+    expect(told).toEqual([
+      false,
+      "ENOPROTOOPT: protocol not available, setsockopt 'SO_PASSPIDFD'. The kernel passes pidfds from Linux 6.5 on: use the option credentials instead",
+    ])
   })
 })
 
