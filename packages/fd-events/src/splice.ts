@@ -162,8 +162,11 @@ class Job {
       throw new SystemError(EINVAL, 'splice', { path: what, hint })
     } catch (error) {
       this.#stop(error)
-      a.close()
-      b.close()
+      try {
+        a.close()
+      } finally {
+        b.close() // also when a listener of the other throws
+      }
       throw error
     }
   }

@@ -444,6 +444,17 @@ describe('stopping and refusing', () => {
     expect(String(await pumping)).toMatch(/^SystemError: EPIPE: broken pipe, splice 'Pump \d+'$/)
   })
 
+  test('both are closed also when a listener of one throws', async () => {
+    const reactor = openReactor()
+    const [[from], [to]] = [await pair(reactor), await pair(reactor)]
+    from.on('close', () => {
+      throw new Error('nothing to do with it')
+    })
+    const refused = rejection(pump(reactor, from, to, { signal: AbortSignal.abort(new Error('not now')) }))
+    expect(await refused).toMatchObject({ message: 'not now' })
+    expect([from.closed, to.closed]).toEqual([true, true])
+  })
+
   test('what cannot be pumped is refused by name, and closed', async () => {
     const reactor = openReactor()
     const open = (path: string): FdHandle => FdHandle.adopt(openSync(path, 'r'))
