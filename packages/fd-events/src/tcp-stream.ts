@@ -49,7 +49,10 @@ const DEFAULT_CONNECT_TIMEOUT = 10e9
 /** The checks of {@link TcpConnectOptions}. */
 export const tcpConnectChecks = {
   ...tcpStreamOptionChecks,
-  host: string,
+  host: (value: unknown, name: string): void => {
+    string(value, name)
+    if (value === '') throw new TypeError(`${name} must be an address or a name, and is empty`) // Node finds no address, and no fault
+  },
   port: integer(1, 65_535),
   timeout: duration,
   fastOpen: boolean,

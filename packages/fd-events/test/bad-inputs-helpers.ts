@@ -2,6 +2,7 @@
  * Tables of bad inputs: each row is one, with all of what a user would see.
  */
 import { dirname } from 'node:path'
+import { inspect } from 'node:util'
 import type { FdHandle, Reactor } from '@fd-reactor/core'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { openReactor, socketPath } from '../../core/test/support/reactors.js'
@@ -9,6 +10,8 @@ import { within } from '../../core/test/support/wait.js'
 
 /** A name that is one byte too long. */
 export const LONG = 'x'.repeat(108)
+
+const BRIEF = { breakLength: Infinity, maxArrayLength: 3, maxStringLength: 30 }
 
 /** What a bad input is given to. */
 export interface Kit {
@@ -26,7 +29,8 @@ export type Row = [input: unknown, message: string]
 /** One test for each row. */
 export function describeBad(what: string, ask: Ask, rows: readonly Row[]): void {
   describe(what, () => {
-    test.each(rows)('%o', async (input, message) => {
+    const named = rows.map(([input, message]) => [inspect(input, BRIEF), input, message] as const)
+    test.each(named)('%s', async (_, input, message) => {
       const kit = { reactor: openReactor(), path: socketPath() }
       expect(shown(await errorOf((): unknown => Reflect.apply(ask, undefined, [kit, input])), kit)).toBe(
         message,

@@ -912,6 +912,7 @@ describeBad(
   async ({ reactor }, options: object) =>
     TcpStream.connect(reactor, { host: '127.0.0.1', port: 9, ...options }),
   [
+    [{ host: '' }, "TypeError: TcpStream.connect option 'host' must be an address or a name, and is empty"],
     [{ host: undefined }, "TypeError: TcpStream.connect option 'host' must be a string, not undefined"],
     [{ host: 7 }, "TypeError: TcpStream.connect option 'host' must be a string, not 7"],
     [{ port: undefined }, "TypeError: TcpStream.connect option 'port' must be a number, not undefined"],
