@@ -143,7 +143,20 @@ describe('without a manager', () => {
     })
     const gone = UnixDatagram.bind(reactor, path, { unlinkOnClose: false })
     gone.close()
-    await expect(notify(reactor, { ready: true })).rejects.toMatchObject({ code: 'ECONNREFUSED' })
+    await expect(notify(reactor, { ready: true })).rejects.toMatchObject({
+      message: `ECONNREFUSED: connection refused, connect '${path}'. Nobody receives there`,
+    })
+  })
+
+  test('an address that is too long is explained', async () => {
+    const path = (process.env['NOTIFY_SOCKET'] = `/${'x'.repeat(107)}`)
+    await expect(notify(openReactor(), { ready: true })).rejects.toMatchObject({
+      message: `ENAMETOOLONG: name too long, connect '${path}'. The path has 108 bytes, and sun_path holds 107: use a shorter folder, or a path relative to the working directory`,
+    })
+    const name = (process.env['NOTIFY_SOCKET'] = `@${'x'.repeat(108)}`)
+    await expect(notify(openReactor(), { ready: true })).rejects.toMatchObject({
+      message: `ENAMETOOLONG: name too long, connect '${name}'. The name has 108 bytes, and an abstract name holds 107`,
+    })
   })
 })
 

@@ -326,7 +326,12 @@ describe('descriptors', () => {
     near.on('message', () => expect.unreachable('the message was lost'))
     peer.send('x', { fds: [file, file] })
     const [error] = await failed
-    expect(error).toMatchObject({ code: 'ERR_FDS_TRUNCATED' })
+    expect(error).toMatchObject({
+      code: 'ERR_FDS_TRUNCATED',
+      message:
+        `${near.label}: a message came with more descriptors than maxFds (1), or than this process may still open. ` +
+        'All of them were closed, and the message was dropped: raise maxFds, or the limit of open files',
+    })
     expect(near.closed).toBe(true)
     expect(openNulls()).toBe(before + 1)
   })
