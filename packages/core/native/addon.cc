@@ -17,6 +17,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   fdr::ExportSocket(env, exports);
   fdr::ExportTransfer(env, exports);
   fdr::ExportMemory(env, exports);
+  fdr::ExportFlush(env, exports);
+  fdr::ExportFileLock(env, exports);
   return exports;
 }
 

@@ -20,5 +20,7 @@ void ExportMessage(Napi::Env env, Napi::Object exports);
 void ExportSocket(Napi::Env env, Napi::Object exports);
 void ExportTransfer(Napi::Env env, Napi::Object exports);
 void ExportMemory(Napi::Env env, Napi::Object exports);
+void ExportFlush(Napi::Env env, Napi::Object exports);
+void ExportFileLock(Napi::Env env, Napi::Object exports);
 
 }  // namespace fdr

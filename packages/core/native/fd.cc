@@ -1,5 +1,5 @@
-// Descriptors as such: closing, duplicating, giving and taking ownership, and flock for the lock that guards
-// a directory.
+// Descriptors as such: opening files, closing, duplicating, giving and taking ownership, and flock for the
+// lock that guards a directory.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -42,6 +42,16 @@ Napi::Value Duplicate(const Napi::CallbackInfo& info) {
                 Environment::Of(info.Env()).Own(Syscall([&] { return fcntl(fd, F_DUPFD_CLOEXEC, 0); })));
 }
 
+// openFile(path, flags, mode) → fd | -errno. Node's own fs.open would not do: in a worker it keeps books of
+// what it opened, and closes that number in the end, whoever has it by then.
+Napi::Value Open(const Napi::CallbackInfo& info) {
+  const std::string path = Text(info, 0);
+  const int flags = Int(info, 1) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+  const auto mode = static_cast<mode_t>(Uint(info, 2));
+  return Number(info,
+                Environment::Of(info.Env()).Own(Syscall([&] { return open(path.c_str(), flags, mode); })));
+}
+
 Napi::Value Flock(const Napi::CallbackInfo& info) {
   const int fd = Int(info, 0);
   return Number(info, Syscall([&] { return flock(fd, LOCK_EX | LOCK_NB); }));
@@ -61,6 +71,7 @@ void ExportFd(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "ownFd", Own);
   Export(env, exports, "disownFd", Disown);
   Export(env, exports, "duplicateFd", Duplicate);
+  Export(env, exports, "openFile", Open);
   Export(env, exports, "flock", Flock);
   Export(env, exports, "fchmod", Fchmod);
 }

@@ -18,7 +18,7 @@ std::atomic<int64_t> Mapping::live_{0};
 
 Mapping::~Mapping() {
   munmap(address_, length_);  // cannot fail for a range that mmap gave
-  if (place_ >= 0 && mapped_) LostPages::Forget(place_);
+  if (place_ >= 0) LostPages::Forget(place_);
   live_.fetch_sub(1, std::memory_order_relaxed);
 }
 
@@ -72,6 +72,12 @@ Mapping* Mapping::Of(const Napi::Value& handle) {
   return static_cast<Mapping*>(data);
 }
 
+uint8_t* Mapping::Part(int64_t offset, int64_t length) const {
+  const bool within = offset >= 0 && length >= 0 && static_cast<uint64_t>(offset) <= length_ &&
+                      static_cast<uint64_t>(length) <= length_ - static_cast<uint64_t>(offset);
+  return mapped_ && within ? data() + offset : nullptr;
+}
+
 bool Mapping::Lost() const { return mapped_ && place_ >= 0 ? LostPages::Lost(place_) : was_lost_; }
 
 void Mapping::Unmap(Napi::Env env) {
@@ -84,12 +90,27 @@ void Mapping::Unmap(Napi::Env env) {
     if (napi_is_detached_arraybuffer(env, buffer, &detached) == napi_ok && !detached)
       napi_detach_arraybuffer(env, buffer);
   }
+  mapped_ = false;
+  if (jobs_ == 0) Empty();
+}
+
+void Mapping::Empty() {
   const void* emptied = mmap(address_, length_, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
   // Refused only when the process has too many mappings. The memory then stays until the last holder is gone.
-  if (emptied == MAP_FAILED) return;
-  mapped_ = false;
-  if (place_ >= 0) LostPages::Forget(place_);
+  if (emptied == MAP_FAILED || place_ < 0) return;
+  LostPages::Forget(place_);
+  place_ = -1;
+}
+
+void Mapping::BeginJob() {
+  jobs_++;
+  holders_++;
+}
+
+void Mapping::EndJob() {
+  if (--jobs_ == 0 && !mapped_) Empty();
+  Release();
 }
 
 void Mapping::Release() {

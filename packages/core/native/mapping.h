@@ -39,8 +39,15 @@ class Mapping {
   // Null once it was unmapped.
   uint8_t* data() const { return mapped_ ? static_cast<uint8_t*>(address_) : nullptr; }
   size_t length() const { return length_; }
+  // A part of it; null when that is not within it, or when it was unmapped.
+  uint8_t* Part(int64_t offset, int64_t length) const;
   bool Lost() const;
   void Unmap(Napi::Env env);
+
+  // A job of the thread pool that must find the file's pages, not those that take their place: unmapping
+  // empties the range after the last of them. Both on the thread that made the mapping.
+  void BeginJob();
+  void EndJob();
 
  private:
   Mapping(void* address, size_t length, int place) : address_(address), length_(length), place_(place) {}
@@ -48,16 +55,18 @@ class Mapping {
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
+  void Empty();
   void Release();
   static void OnReleased(napi_env env, void* data, void* hint);
   static void OnHandleCollected(napi_env env, void* data, void* hint);
 
   void* const address_;
   const size_t length_;
-  const int place_;  // among LostPages, or -1
+  int place_;  // among LostPages, or -1
   bool mapped_ = true;
   bool was_lost_ = false;
   int holders_ = 0;
+  int jobs_ = 0;
   napi_ref buffer_ = nullptr;
   static std::atomic<int64_t> live_;
 };

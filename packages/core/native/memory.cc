@@ -12,6 +12,7 @@
 #include "environment.h"
 #include "exports.h"
 #include "mapping.h"
+#include "pages.h"
 #include "shared-copy.h"
 #include "syscall.h"
 
@@ -104,30 +105,23 @@ Napi::Value Live(const Napi::CallbackInfo& info) { return Number(info, Mapping::
 // The part of a mapping that a call is about; null when it is unmapped, or not within it.
 uint8_t* Part(const Napi::CallbackInfo& info, size_t index, int64_t length) {
   const Mapping* mapping = Mapping::Of(info[index]);
-  const int64_t offset = Int64(info, index + 1);
-  if (mapping == nullptr || mapping->data() == nullptr || offset < 0 || length < 0 ||
-      static_cast<uint64_t>(offset) > mapping->length() ||
-      static_cast<uint64_t>(length) > mapping->length() - static_cast<uint64_t>(offset))
-    return nullptr;
-  return mapping->data() + offset;
+  return mapping == nullptr ? nullptr : mapping->Part(Int64(info, index + 1), length);
 }
 
 // syncMemory(handle, offset, length, flags) → 0 | -errno
 Napi::Value Sync(const Napi::CallbackInfo& info) {
-  const auto length = Int64(info, 2);
-  void* part = Part(info, 0, length);
+  const Pages pages = PagesOf(Part(info, 0, Int64(info, 2)), Int64(info, 2));
   const int flags = Int(info, 3);
-  if (part == nullptr) return Number(info, -EINVAL);
-  return Number(info, Syscall([&] { return msync(part, static_cast<size_t>(length), flags); }));
+  if (pages.start == nullptr) return Number(info, -EINVAL);
+  return Number(info, Syscall([&] { return msync(pages.start, pages.size, flags); }));
 }
 
 // adviseMemory(handle, offset, length, advice) → 0 | -errno
 Napi::Value Advise(const Napi::CallbackInfo& info) {
-  const auto length = Int64(info, 2);
-  void* part = Part(info, 0, length);
+  const Pages pages = PagesOf(Part(info, 0, Int64(info, 2)), Int64(info, 2));
   const int advice = Int(info, 3);
-  if (part == nullptr) return Number(info, -EINVAL);
-  return Number(info, Syscall([&] { return madvise(part, static_cast<size_t>(length), advice); }));
+  if (pages.start == nullptr) return Number(info, -EINVAL);
+  return Number(info, Syscall([&] { return madvise(pages.start, pages.size, advice); }));
 }
 
 // loadShared(handle, offset, target: Uint8Array) → whether it was within the mapping; see shared-copy.h

@@ -31,6 +31,10 @@ const MMAP_HINTS: Readonly<Record<number, string>> = {
   [-1]: 'The object is sealed against writing, or mlock is not permitted',
   [-13]: 'The descriptor is not open for what was asked',
 }
+const FLUSH_HINTS: Readonly<Record<number, string>> = {
+  [-5]: 'The disk refused; of what was stored since the last flush some may be lost, and another flush may not say so again',
+  [-28]: 'The disk is full, and what was stored into holes of the file has no place on it',
+}
 /** `advise()`'s names, `MADV_*`. */
 const ADVICE = { normal: 0, random: 1, sequential: 2, willneed: 3, dontneed: 4, hugepage: 14 } as const
 const MS_ASYNC = 1
@@ -109,10 +113,22 @@ export class Mapping implements Disposable {
     if (!native().storeShared(this.#mapped(), offset, source)) throw this.#outside(offset, source.length)
   }
 
-  /** msync(2): writes the pages of a range back to the file's disk, and waits for that, or only begins it. */
+  /** msync(2): writes the pages of a range back to the file's disk and waits for that; `wait` false is MS_ASYNC, which on Linux does nothing. */
   sync(offset: number, length: number, wait: boolean): void {
     const flags = wait ? MS_SYNC : MS_ASYNC
-    check(native().syncMemory(this.#mapped(), offset, length, flags), 'msync', { path: this.#label })
+    const result = native().syncMemory(this.#mapped(), offset, length, flags)
+    check(result, 'msync', { path: this.#label, hint: FLUSH_HINTS[result] })
+  }
+
+  /**
+   * As `sync()` with `wait`, on the thread pool; or, when `begin` tells which file it is and where in it the range begins, only starts the
+   * writing (sync_file_range). It is the file's pages that are written, also when the mapping is unmapped meanwhile.
+   * @throws SystemError `EIO`, `ENOSPC`; `EINVAL` for what is not within it.
+   */
+  async flush(offset: number, length: number, begin?: { fd: number; offset: number }): Promise<void> {
+    const { fd, offset: at } = begin ?? { fd: -1, offset: 0 }
+    const result = await native().flushMapped(this.#mapped(), offset, length, fd, at)
+    check(result, fd < 0 ? 'msync' : 'sync_file_range', { path: this.#label, hint: FLUSH_HINTS[result] })
   }
 
   /** madvise(2): says how a range will be used. */

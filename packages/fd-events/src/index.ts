@@ -84,6 +84,9 @@ export {
   type SharedMemoryOpenOptions,
   type SharedMemoryOptions,
 } from './shared-memory.js'
+export { MappedFile } from './mapped-file.js'
+export type { FileRange, FlushOptions, MappedFileOptions } from './mapped-file-options.js'
+export { FileLock, type FileLockOptions, type LockKind, type LockOptions } from './file-lock.js'
 export { connect, listen, type ConnectOptions, type ListenOptions } from './listen.js'
 export type { TcpAddress } from './tcp-address.js'
 export { TcpConnectError } from './tcp-connect.js'

@@ -169,13 +169,30 @@ const SPLICED_SOCKET = { none: 0, from: 1, to: 2 } as const
 
 /** Files as descriptors. */
 export const file = {
+  /**
+   * open(2), with `flags` of `fs.constants` and `mode` less the umask. In worker threads what Node's fs opens is Node's to close; this is not.
+   * @throws SystemError `ENOENT`, `EACCES`, `EISDIR`, `EMFILE`.
+   */
+  open: (path: string, flags: number, mode = 0): number => {
+    if (path.includes('\0')) throw new TypeError(`A path has no NUL in it, unlike ${JSON.stringify(path)}`)
+    return check(native().openFile(path, flags, mode), 'open', { path })
+  },
   /** fchmod(2). */
   chmod: (fd: number, mode: number): void => void check(native().fchmod(fd, mode), 'fchmod'),
   /** Takes an exclusive flock(2) without waiting; false when somebody else has it. */
   lock: (fd: number): boolean => checkAgain(native().flock(fd), 'flock'),
+  /** Takes a lock of the open file on a range (F_OFD_SETLK) without waiting, to its end for length 0; false when it is in somebody's way. */
+  lockRange: (fd: number, exclusive: boolean, offset: number, length: number): boolean =>
+    checkAgain(native().lockRange(fd, exclusive, offset, length), 'fcntl'),
+  /** Gives it up. */
+  unlockRange: (fd: number, offset: number, length: number): void =>
+    void check(native().unlockRange(fd, false, offset, length), 'fcntl'),
+  /** F_OFD_GETLK: the pid of one whose lock is in the way; -1 when it is a lock of an open file, of which the kernel tells none; 0 when none is. */
+  lockHolder: (fd: number, exclusive: boolean, offset: number, length: number): number =>
+    native().lockHolder(fd, exclusive, offset, length),
 }
 
-/** Memory objects and room in files; {@link Mapping} maps them. */
+/** Memory objects and room in files; `Mapping` maps them. */
 export const memory = {
   /** memfd_create(2): a new object of size 0. @throws SystemError `ENOSYS`, `EMFILE`; `EINVAL`, `ENODEV` where there are no huge pages. */
   create: (name: string, hugePages: boolean): number =>

@@ -81,6 +81,7 @@ export interface Native {
   ownFd(fd: number): number
   disownFd(fd: number): void
   duplicateFd(fd: number): number
+  openFile(path: string, flags: number, mode: number): number
   flock(fd: number): number
   fchmod(fd: number, mode: number): number
 
@@ -153,6 +154,16 @@ export interface Native {
   memoryLost(mapping: MappingHandle): boolean
   liveMappings(): number
   syncMemory(mapping: MappingHandle, offset: number, length: number, flags: number): number
+  flushMapped(
+    mapping: MappingHandle,
+    offset: number,
+    length: number,
+    fd: number,
+    fileOffset: number,
+  ): Promise<number> | number
+  lockRange(fd: number, exclusive: boolean, offset: number, length: number): number
+  unlockRange(fd: number, exclusive: boolean, offset: number, length: number): number
+  lockHolder(fd: number, exclusive: boolean, offset: number, length: number): number
   adviseMemory(mapping: MappingHandle, offset: number, length: number, advice: number): number
   loadShared(mapping: MappingHandle, offset: number, target: Uint8Array): boolean
   storeShared(mapping: MappingHandle, offset: number, source: Uint8Array): boolean
