@@ -11,7 +11,18 @@ namespace fdr {
 
 namespace {
 constexpr napi_type_tag kMappingTag = {0x6664722d6d617070, 0x696e672d68616e64};
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+// What brings the pages of a private mapping in for it, as MAP_POPULATE and mlock do, brings them in for
+// writing: it gets copies, and never again sees what others store. So private pages are locked as they come,
+// and brought in for reading.
+int64_t Lock(void* address, const Mapping::Request& request) {
+  return Syscall([&] { return mlock2(address, request.length, request.write ? 0 : MLOCK_ONFAULT); });
 }
+}  // namespace
 
 // A counter only: what it counts hangs off the handles.
 std::atomic<int64_t> Mapping::live_{0};
@@ -26,12 +37,16 @@ Napi::Value Mapping::Map(Napi::Env env, const Request& request) {
   // Read-only memory would make a stray store into the buffer a SIGSEGV. A private mapping keeps such a store
   // on a page of its own, so that neither the process nor the memory is harmed.
   const int sharing = request.write ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
-  void* address = mmap(nullptr, request.length, PROT_READ | PROT_WRITE,
-                       sharing | (request.populate ? MAP_POPULATE : 0), request.fd, request.offset);
+  const int populate = request.write && request.populate ? MAP_POPULATE : 0;
+  void* address =
+      mmap(nullptr, request.length, PROT_READ | PROT_WRITE, sharing | populate, request.fd, request.offset);
   if (address == MAP_FAILED) return Napi::Number::New(env, -errno);
   int place = -1;
   int64_t failed = 0;
-  if (request.lock) failed = Syscall([&] { return mlock(address, request.length); });
+  if (request.lock) failed = Lock(address, request);
+  // Before Linux 5.14 there is no such advice, and pages come when they are touched.
+  if (!request.write && (request.populate || request.lock))
+    madvise(address, request.length, MADV_POPULATE_READ);
   if (failed == 0 && request.losable)
     failed = place = LostPages::Watch(address, request.length, request.page);
   if (failed < 0) {

@@ -20,23 +20,20 @@ export class MappedViews {
     this.#mappings.set(mapping.buffer, mapping)
   }
 
-  /** Whether a page of any of them was lost. */
+  /** Whether a page of any of them was lost. A plain loop: it runs whenever somebody asks a file for its bytes. */
   get lost(): boolean {
-    for (const mapping of this.#alive()) if (mapping.lost) return true
+    for (const reference of this.#buffers) if (this.#mappingOf(reference)?.lost === true) return true
     return false
   }
 
   /** Unmaps them all. */
   close(): void {
-    for (const mapping of this.#alive()) mapping.unmap()
+    for (const reference of this.#buffers) this.#mappingOf(reference)?.unmap()
     this.#buffers.clear()
   }
 
-  *#alive(): Generator<Mapping, undefined> {
-    for (const reference of this.#buffers) {
-      const buffer = reference.deref()
-      const mapping = buffer && this.#mappings.get(buffer)
-      if (mapping !== undefined) yield mapping
-    }
+  #mappingOf(reference: WeakRef<ArrayBuffer>): Mapping | undefined {
+    const buffer = reference.deref()
+    return buffer && this.#mappings.get(buffer)
   }
 }

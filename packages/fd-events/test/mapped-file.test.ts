@@ -118,7 +118,14 @@ describe('memory and file', () => {
   })
 
   test('populated and locked on request', () => {
-    using file = MappedFile.open(fileOf(64 * PAGE), { populate: true, lock: true })
+    const path = fileOf(64 * PAGE)
+    using file = MappedFile.open(path, { populate: true, lock: true })
+    for (const options of [{ populate: true }, { lock: true }]) {
+      using reader = MappedFile.open(path, { access: 'read', ...options })
+      file.bytes[5] = 77
+      expect(reader.bytes[5], 'what a reader sees of a later store').toBe(77)
+      file.bytes[5] = 1
+    }
     expect(file.bytes.every((byte) => byte === 1)).toBe(true)
     for (const advice of ['normal', 'random', 'sequential', 'willneed'] as const) file.advise(advice)
     file.advise('random', { offset: 5000, length: 10 })
