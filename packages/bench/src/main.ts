@@ -13,6 +13,7 @@ import { benchDgram } from './dgram.js'
 import { benchDispatch } from './dispatch.js'
 import { benchEcho } from './echo.js'
 import { machine, machineLine } from './machine.js'
+import { benchMapped } from './mapped.js'
 import { benchUdsVsTcp } from './uds-vs-tcp.js'
 import { render, type Effort, type Report } from './report.js'
 import { benchShm } from './shm.js'
@@ -62,6 +63,7 @@ addBench('sendfile', 'files over a Unix socket: sendFile(), createReadStream().p
 addBench('dgram', 'datagrams one way: ours, npm unix-dgram, and C with recvmmsg and sendmmsg', benchDgram)
 addBench('seqpacket', 'echo servers on a Unix socket of packets: ours and C epoll', benchSeqpacket)
 addBench('shm', 'rings in shared memory: C, ours, MessagePort, process.send, a Unix socket', benchShm)
+addBench('mapped', 'random reads of a warm file: MappedFile and fs.readSync', benchMapped)
 addBench('dispatch', '200 ready eventfds per batch: ours and npm epoll', benchDispatch)
 
 // Servers are killed by an `exit` listener, which a signal's default action would skip.
