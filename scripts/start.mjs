@@ -1,4 +1,4 @@
-/** `npm start`, `npm run client`, `npm run bench`: set-up, then the program in this same process with what is left of argv. */
+/** `npm start`, `npm run client`, `npm run mmap-log`, `npm run bench`: set-up, then the program in this same process with what is left of argv. */
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { root, setUp } from './setup.mjs'
@@ -6,6 +6,7 @@ import { root, setUp } from './setup.mjs'
 const programs = {
   daemon: 'packages/examples/dist/daemon/main.js',
   client: 'packages/examples/dist/daemon/client-main.js',
+  'mmap-log': 'packages/examples/dist/mmap-log/main.js',
   bench: 'packages/bench/dist/main.js',
 }
 

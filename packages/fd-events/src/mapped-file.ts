@@ -105,7 +105,7 @@ export class MappedFile implements Disposable {
     }
   }
 
-  /** The file's memory: all of it, or its first 4 GiB. What it has grown by since is in it after `refresh()` or `grow()`. */
+  /** The file's memory: all of it, or its first 4 GiB. What it has grown by since is in it after `refresh()` or `grow()`. A hot loop keeps it. */
   get bytes(): Buffer {
     this.#assertNoneLost()
     return this.#bytes
