@@ -243,55 +243,60 @@ describe('tail -f', () => {
   })
 })
 
-test(`${KILLS} writers are killed: what was acknowledged is there once and in order, and nothing is torn`, async () => {
-  const random = randomNumbers(SEED)
-  const path = logPath()
-  await here('append', path, 'begin')
-  const follower = new Running(['tail', '-f', '-n', '1', path])
-  const acknowledged = new Map<string, number[]>()
-  let runs = 0
+test(
+  `${KILLS} writers are killed: what was acknowledged is there once and in order, and nothing is torn`,
+  async () => {
+    const random = randomNumbers(SEED)
+    const path = logPath()
+    await here('append', path, 'begin')
+    const follower = new Running(['tail', '-f', '-n', '1', path])
+    await follower.printed(1)
+    const acknowledged = new Map<string, number[]>()
+    let runs = 0
 
-  /** Appends until so many batches are acknowledged, and is killed then. */
-  const writer = async (): Promise<void> => {
-    while (runs < KILLS) {
-      const name = `run${runs++}`
-      const durability = (['none', 'none', 'async', 'sync'] as const)[random(4)] ?? 'none'
-      const child = new Running(['append', path, '--ack', '--durability', durability, '--grow', '16384'])
-      const batches = 1 + random(40)
-      let next = 0
-      const feed = (count: number): void => {
-        for (; count > 0; count--) {
-          const length = 1 + random(30)
-          const batch = Array.from({ length }, () => `${name} ${next++} ${'y'.repeat(random(200))}`)
-          child.process.stdin.write(`${batch.join('\n')}\n`)
+    /** Appends until so many batches are acknowledged, and is killed then. */
+    const writer = async (): Promise<void> => {
+      while (runs < KILLS) {
+        const name = `run${runs++}`
+        const durability = (['none', 'none', 'async', 'sync'] as const)[random(4)] ?? 'none'
+        const child = new Running(['append', path, '--ack', '--durability', durability, '--grow', '16384'])
+        const batches = 1 + random(40)
+        let next = 0
+        const feed = (count: number): void => {
+          for (; count > 0; count--) {
+            const length = 1 + random(30)
+            const batch = Array.from({ length }, () => `${name} ${next++} ${'y'.repeat(random(200))}`)
+            child.process.stdin.write(`${batch.join('\n')}\n`)
+          }
         }
+        feed(5) // there is always more on its way than was acknowledged
+        await child.printed(batches, () => feed(2))
+        child.kill('SIGKILL')
+        const { stdout, stderr } = await child.ended()
+        expect(stderr).toBe('')
+        const sequences = [...stdout.matchAll(/^appended (\d+) to (\d+)\n/gm)].flatMap(([, first, last]) =>
+          Array.from({ length: Number(last) - Number(first) + 1 }, (_, index) => Number(first) + index),
+        )
+        acknowledged.set(name, sequences)
       }
-      feed(5) // there is always more on its way than was acknowledged
-      await child.printed(batches, () => feed(2))
-      child.kill('SIGKILL')
-      const { stdout, stderr } = await child.ended()
-      expect(stderr).toBe('')
-      const sequences = [...stdout.matchAll(/^appended (\d+) to (\d+)\n/gm)].flatMap(([, first, last]) =>
-        Array.from({ length: Number(last) - Number(first) + 1 }, (_, index) => Number(first) + index),
-      )
-      acknowledged.set(name, sequences)
     }
-  }
-  await Promise.all([writer(), writer(), writer()])
+    await Promise.all([writer(), writer(), writer()])
 
-  const { records } = await verified(path)
-  const log = await recordsOf(path)
-  expect(log.length, `seed ${SEED}`).toBe(records)
-  expect(log.map(({ sequence }) => sequence)).toEqual(log.map((_, index) => index + 1))
-  for (const [name, sequences] of acknowledged) {
-    const mine = log.filter(({ text }) => text.startsWith(`${name} `))
-    // In the order in which they were sent, none missing, none twice; beyond those acknowledged there may be some more.
-    expect(mine.map(({ text }) => Number(text.split(' ')[1]))).toEqual(mine.map((_, index) => index))
-    expect(mine.slice(0, sequences.length).map(({ sequence }) => sequence)).toEqual(sequences)
-  }
-  await follower.printed(log.length)
-  expect(parse(follower.stdout)).toEqual(log)
-}, 120_000)
+    const { records } = await verified(path)
+    const log = await recordsOf(path)
+    expect(log.length, `seed ${SEED}`).toBe(records)
+    expect(log.map(({ sequence }) => sequence)).toEqual(log.map((_, index) => index + 1))
+    for (const [name, sequences] of acknowledged) {
+      const mine = log.filter(({ text }) => text.startsWith(`${name} `))
+      // In the order in which they were sent, none missing, none twice; beyond those acknowledged there may be some more.
+      expect(mine.map(({ text }) => Number(text.split(' ')[1]))).toEqual(mine.map((_, index) => index))
+      expect(mine.slice(0, sequences.length).map(({ sequence }) => sequence)).toEqual(sequences)
+    }
+    await follower.printed(log.length)
+    expect(parse(follower.stdout)).toEqual(log)
+  },
+  60_000 + KILLS * 2000,
+)
 
 describe('torn ends', () => {
   /** 300 records, those up to `durable` flushed. */
@@ -378,29 +383,33 @@ describe('torn ends', () => {
     )
   })
 
-  test(`${KILLS} power losses: any page since the last flush may be old, new or garbage, and what was flushed is there`, async () => {
-    const random = randomNumbers(SEED)
-    const { path, durable } = await madeLog(150)
-    const now = readFileSync(path)
-    for (let round = 0; round < KILLS; round++) {
-      const disk = Buffer.from(now)
-      for (let at = durable; at < disk.length; at = (Math.floor(at / PAGE) + 1) * PAGE) {
-        const end = Math.min(disk.length, (Math.floor(at / PAGE) + 1) * PAGE)
-        const fate = random(4)
-        if (fate === 0) disk.fill(0, at, end)
-        if (fate === 1) for (let byte = at; byte < end; byte++) disk[byte] = random(256)
-        if (fate === 2) disk.fill(0, at + ((random(PAGE / 512) * 512) % (end - at)), end) // torn at a sector
+  test(
+    `${KILLS} power losses: any page since the last flush may be old, new or garbage, and what was flushed is there`,
+    async () => {
+      const random = randomNumbers(SEED)
+      const { path, durable } = await madeLog(150)
+      const now = readFileSync(path)
+      for (let round = 0; round < KILLS; round++) {
+        const disk = Buffer.from(now)
+        for (let at = durable; at < disk.length; at = (Math.floor(at / PAGE) + 1) * PAGE) {
+          const end = Math.min(disk.length, (Math.floor(at / PAGE) + 1) * PAGE)
+          const fate = random(4)
+          if (fate === 0) disk.fill(0, at, end)
+          if (fate === 1) for (let byte = at; byte < end; byte++) disk[byte] = random(256)
+          if (fate === 2) disk.fill(0, at + ((random(PAGE / 512) * 512) % (end - at)), end) // torn at a sector
+        }
+        writeFileSync(path, disk)
+        const { code, stderr } = await here('append', path, 'after it')
+        expect(code, `${stderr} (seed ${SEED}, round ${round})`).toBe(0)
+        await verified(path)
+        const left = (await recordsOf(path)).map(({ text }) => text)
+        expect(left.pop()).toBe('after it')
+        expect(left.length).toBeGreaterThanOrEqual(150)
+        expect(left).toEqual(texts(1, left.length))
       }
-      writeFileSync(path, disk)
-      const { code, stderr } = await here('append', path, 'after it')
-      expect(code, `${stderr} (seed ${SEED}, round ${round})`).toBe(0)
-      await verified(path)
-      const left = (await recordsOf(path)).map(({ text }) => text)
-      expect(left.pop()).toBe('after it')
-      expect(left.length).toBeGreaterThanOrEqual(150)
-      expect(left).toEqual(texts(1, left.length))
-    }
-  }, 120_000)
+    },
+    60_000 + KILLS * 2000,
+  )
 })
 
 test('a full disk is an error that says so, and the log stays whole', async (ctx) => {

@@ -19,21 +19,20 @@ export function tempFile(name = 'file'): string {
   return join(folder, name)
 }
 
-/** One line for each test file: no descriptor, no mapping and no file is left after its last test. */
+/** One line for each test file: no descriptor and no mapping is left after its last test. */
 export function assertNothingLeft(): void {
   assertNoLeakedFds()
-  let before = { mappings: 0, shared: [''] }
-  const now = (): typeof before => ({ mappings: Mapping.live, shared: readdirSync('/dev/shm') })
+  let before = 0
   beforeAll(() => {
-    before = now()
+    before = Mapping.live
   })
   afterAll(async () => {
     const collected = (): boolean => {
       globalThis.gc?.()
-      return Mapping.live <= before.mappings
+      return Mapping.live <= before
     }
     await until(collected, 'the end of all mappings', 5000).catch(() => undefined)
-    expect(now()).toEqual(before)
+    expect(Mapping.live).toBe(before)
     expect(openFiles()).toEqual([])
   })
 }
