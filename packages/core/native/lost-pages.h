@@ -1,11 +1,15 @@
 // The net under memory that somebody else can take away. Touching a page of a file or memory object that was
-// truncated raises SIGBUS, whose default action kills the process. For ranges in this table a handler puts a
-// zero page in its place, which lets the code that was interrupted run on, and marks the range: its next call
-// says what happened. A SIGBUS anywhere else goes to whoever had the signal before.
+// truncated raises SIGBUS, whose default action kills the process. For ranges in this table a handler puts
+// zero pages in the place of that page and of all behind it, which lets the code that was interrupted run on,
+// and marks the range: its next call says what happened. (All behind it: they are lost too when a file is cut
+// short, and one page each would soon be more mappings than a process may have.) A SIGBUS anywhere else goes
+// to whoever had the signal before, as does one that was sent by kill(2).
 //
 // The table belongs to the process, as the disposition does; it is the second exception to "no mutable state
-// at file scope". Ranges are added and removed under a lock. The handler takes none: it reads atomics only,
-// and a range is removed after its mapping is gone, so that no page of it can be missed in between.
+// at file scope". Ranges are added and removed under a lock. The handler takes none: each place has a
+// version, odd while it changes, and one that changes is not the one that the handler looks for, since
+// whoever touches a range keeps it. A range is removed when nobody touches it any more, or when its pages
+// were replaced.
 #pragma once
 
 #include <cstddef>

@@ -11,16 +11,12 @@ namespace fdr {
 
 namespace {
 constexpr napi_type_tag kMappingTag = {0x6664722d6d617070, 0x696e672d68616e64};
+constexpr size_t kMaxLength = size_t{1} << 32;  // of an ArrayBuffer in Node 20
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
-
-// What brings the pages of a private mapping in for it, as MAP_POPULATE and mlock do, brings them in for
-// writing: it gets copies, and never again sees what others store. So private pages are locked as they come,
-// and brought in for reading.
-int64_t Lock(void* address, const Mapping::Request& request) {
-  return Syscall([&] { return mlock2(address, request.length, request.write ? 0 : MLOCK_ONFAULT); });
+// Whether JavaScript cannot run any more: then such a call is refused.
+bool Ending(napi_env env) {
+  napi_value value = nullptr;
+  return napi_get_boolean(env, true, &value) != napi_ok || napi_coerce_to_bool(env, value, &value) != napi_ok;
 }
 }  // namespace
 
@@ -28,32 +24,32 @@ int64_t Lock(void* address, const Mapping::Request& request) {
 std::atomic<int64_t> Mapping::live_{0};
 
 Mapping::~Mapping() {
-  munmap(address_, length_);  // cannot fail for a range that mmap gave
+  if (buffer_ != nullptr) napi_delete_reference(env_, buffer_);
+  // Nobody can touch it any more, but somebody may be given the address as soon as it is free.
   if (place_ >= 0) LostPages::Forget(place_);
+  if (kept_) return;
+  munmap(address_, span_);  // cannot fail for a range that mmap gave
   live_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 Napi::Value Mapping::Map(Napi::Env env, const Request& request) {
+  if (request.length == 0 || request.length > kMaxLength || request.page == 0)
+    return Napi::Number::New(env, -EINVAL);
+  const size_t span = (request.length + request.page - 1) / request.page * request.page;
   // Read-only memory would make a stray store into the buffer a SIGSEGV. A private mapping keeps such a store
-  // on a page of its own, so that neither the process nor the memory is harmed.
+  // on a page of its own, so that neither the process nor the memory is harmed. It becomes writable when its
+  // pages are there: populating a writable private mapping copies them all, and no store of others would
+  // show.
   const int sharing = request.write ? MAP_SHARED : MAP_PRIVATE | MAP_NORESERVE;
-  const int populate = request.write && request.populate ? MAP_POPULATE : 0;
-  void* address =
-      mmap(nullptr, request.length, PROT_READ | PROT_WRITE, sharing | populate, request.fd, request.offset);
+  void* address = mmap(nullptr, request.length, request.write ? PROT_READ | PROT_WRITE : PROT_READ,
+                       sharing | (request.populate ? MAP_POPULATE : 0), request.fd, request.offset);
   if (address == MAP_FAILED) return Napi::Number::New(env, -errno);
-  int place = -1;
-  int64_t failed = 0;
-  if (request.lock) failed = Lock(address, request);
-  // Before Linux 5.14 there is no such advice, and pages come when they are touched.
-  if (!request.write && (request.populate || request.lock))
-    madvise(address, request.length, MADV_POPULATE_READ);
-  if (failed == 0 && request.losable)
-    failed = place = LostPages::Watch(address, request.length, request.page);
-  if (failed < 0) {
-    munmap(address, request.length);
-    return Napi::Number::New(env, static_cast<double>(failed));
+  if (!request.write && mprotect(address, span, PROT_READ | PROT_WRITE) != 0) {
+    const int failed = -errno;
+    munmap(address, span);
+    return Napi::Number::New(env, failed);
   }
-  auto* mapping = new Mapping(address, request.length, place);
+  auto* mapping = new Mapping(env, address, span, request);
   live_.fetch_add(1, std::memory_order_relaxed);
 
   napi_value handle = nullptr;
@@ -66,10 +62,11 @@ Napi::Value Mapping::Map(Napi::Env env, const Request& request) {
     return env.Undefined();
   }
   // From here on a failure leaves an exception, and the collector finds the handle.
-  if (napi_create_external_arraybuffer(env, address, request.length, OnReleased, mapping, &buffer) != napi_ok)
+  if (napi_create_external_arraybuffer(env, address, request.length, OnMemoryFreed, mapping, &buffer) !=
+      napi_ok)
     return env.Undefined();
   mapping->holders_++;
-  if (napi_add_finalizer(env, buffer, mapping, OnReleased, mapping, nullptr) != napi_ok)
+  if (napi_add_finalizer(env, buffer, mapping, OnBufferCollected, nullptr, nullptr) != napi_ok)
     return env.Undefined();
   mapping->holders_++;
   napi_create_reference(env, buffer, 0, &mapping->buffer_);
@@ -87,6 +84,19 @@ Mapping* Mapping::Of(const Napi::Value& handle) {
   return static_cast<Mapping*>(data);
 }
 
+int64_t Mapping::Lock() {
+  // Locking what is private and writable copies every page, unless only pages that are there are meant.
+  const unsigned flags = write_ ? 0 : MLOCK_ONFAULT;
+  return Syscall([&] { return mlock2(address_, span_, flags); });
+}
+
+int64_t Mapping::Watch() {
+  const int place = LostPages::Watch(address_, span_, page_);
+  if (place < 0) return place;
+  place_ = place;
+  return 0;
+}
+
 uint8_t* Mapping::Part(int64_t offset, int64_t length) const {
   const bool within = offset >= 0 && length >= 0 && static_cast<uint64_t>(offset) <= length_ &&
                       static_cast<uint64_t>(length) <= length_ - static_cast<uint64_t>(offset);
@@ -95,22 +105,21 @@ uint8_t* Mapping::Part(int64_t offset, int64_t length) const {
 
 bool Mapping::Lost() const { return mapped_ && place_ >= 0 ? LostPages::Lost(place_) : was_lost_; }
 
-void Mapping::Unmap(Napi::Env env) {
+void Mapping::Unmap() {
   if (!mapped_) return;
-  was_lost_ = Lost();
   napi_value buffer = nullptr;
-  if (buffer_ != nullptr && napi_get_reference_value(env, buffer_, &buffer) == napi_ok && buffer != nullptr) {
-    bool detached = false;
-    // One that was transferred is detached already.
-    if (napi_is_detached_arraybuffer(env, buffer, &detached) == napi_ok && !detached)
-      napi_detach_arraybuffer(env, buffer);
-  }
+  bool detached = false;
+  // One that was transferred is detached already.
+  if (napi_get_reference_value(env_, buffer_, &buffer) == napi_ok && buffer != nullptr &&
+      napi_is_detached_arraybuffer(env_, buffer, &detached) == napi_ok && !detached)
+    napi_detach_arraybuffer(env_, buffer);
+  was_lost_ = Lost();
   mapped_ = false;
   if (jobs_ == 0) Empty();
 }
 
 void Mapping::Empty() {
-  const void* emptied = mmap(address_, length_, PROT_READ | PROT_WRITE,
+  const void* emptied = mmap(address_, span_, PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
   // Refused only when the process has too many mappings. The memory then stays until the last holder is gone.
   if (emptied == MAP_FAILED || place_ < 0) return;
@@ -132,12 +141,18 @@ void Mapping::Release() {
   if (--holders_ == 0) delete this;
 }
 
-void Mapping::OnReleased(napi_env, void*, void* mapping) { static_cast<Mapping*>(mapping)->Release(); }
+void Mapping::OnHandleCollected(napi_env, void* mapping, void*) { static_cast<Mapping*>(mapping)->Release(); }
 
-void Mapping::OnHandleCollected(napi_env env, void* mapping, void*) {
+void Mapping::OnBufferCollected(napi_env, void* mapping, void*) { static_cast<Mapping*>(mapping)->Release(); }
+
+void Mapping::OnMemoryFreed(napi_env env, void*, void* mapping) {
   auto* self = static_cast<Mapping*>(mapping);
-  if (self->buffer_ != nullptr) napi_delete_reference(env, self->buffer_);
-  self->buffer_ = nullptr;
+  // While the environment ends Node says so of every buffer's memory, whoever has it.
+  if (self->moved_ && Ending(env)) {
+    if (self->mapped_) self->Empty();
+    self->mapped_ = false;
+    self->kept_ = true;
+  }
   self->Release();
 }
 

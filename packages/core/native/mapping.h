@@ -6,6 +6,10 @@
 // pool that still has the address, or a buffer that the memory was transferred to, then touches nobody's
 // memory, and nobody else can be given the address. The range itself is given back when the last of the three
 // is gone.
+//
+// A buffer that the memory was transferred to can go on to another thread, and outlive the environment that
+// mapped it; nobody tells us when it is gone. Such a range is emptied when the environment ends, and kept.
+// That it was moved is told by JavaScript, which Mapping's buffers do by methods of their own.
 #pragma once
 
 #include <napi.h>
@@ -24,9 +28,7 @@ class Mapping {
     size_t length = 0;
     bool write = false;     // otherwise stores stay private, see Map
     bool populate = false;  // MAP_POPULATE
-    bool lock = false;      // mlock
-    bool losable = false;   // somebody can truncate it
-    size_t page = 4096;
+    size_t page = 4096;     // the size of the object's pages
   };
 
   // The handle of a new mapping, with its `buffer`; or -errno.
@@ -41,8 +43,14 @@ class Mapping {
   size_t length() const { return length_; }
   // A part of it; null when that is not within it, or when it was unmapped.
   uint8_t* Part(int64_t offset, int64_t length) const;
+  // mlock(2): 0 or -errno.
+  int64_t Lock();
+  // From now on a page that is missing does not kill the process: 0, or -ENOMEM when the table is full.
+  int64_t Watch();
   bool Lost() const;
-  void Unmap(Napi::Env env);
+  void Unmap();
+  // Its memory is about to be transferred to another ArrayBuffer.
+  void Moves() { moved_ = true; }
 
   // A job of the thread pool that must find the file's pages, not those that take their place: unmapping
   // empties the range after the last of them. Both on the thread that made the mapping.
@@ -50,21 +58,34 @@ class Mapping {
   void EndJob();
 
  private:
-  Mapping(void* address, size_t length, int place) : address_(address), length_(length), place_(place) {}
+  Mapping(napi_env env, void* address, size_t span, const Request& request)
+      : env_(env),
+        address_(address),
+        span_(span),
+        length_(request.length),
+        page_(request.page),
+        write_(request.write) {}
   ~Mapping();
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
   void Empty();
   void Release();
-  static void OnReleased(napi_env env, void* data, void* hint);
   static void OnHandleCollected(napi_env env, void* data, void* hint);
+  static void OnBufferCollected(napi_env env, void* data, void* hint);
+  static void OnMemoryFreed(napi_env env, void* data, void* hint);
 
+  const napi_env env_;
   void* const address_;
+  const size_t span_;  // whole pages, as munmap(2) wants them
   const size_t length_;
-  int place_;  // among LostPages, or -1
+  const size_t page_;
+  const bool write_;
+  int place_ = -1;  // among LostPages
   bool mapped_ = true;
   bool was_lost_ = false;
+  bool moved_ = false;
+  bool kept_ = false;
   int holders_ = 0;
   int jobs_ = 0;
   napi_ref buffer_ = nullptr;

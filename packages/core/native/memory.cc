@@ -75,7 +75,7 @@ Napi::Value PageSize(const Napi::CallbackInfo& info) {
   return Number(info, about.f_type == kHugetlbfs ? about.f_bsize : sysconf(_SC_PAGESIZE));
 }
 
-// mapMemory(fd, offset, length, write, populate, lock, losable, page) → handle with `buffer` | -errno
+// mapMemory(fd, offset, length, write, populate, page) → handle with `buffer` | -errno
 Napi::Value Map(const Napi::CallbackInfo& info) {
   Mapping::Request request;
   request.fd = Int(info, 0);
@@ -83,16 +83,32 @@ Napi::Value Map(const Napi::CallbackInfo& info) {
   request.length = static_cast<size_t>(Int64(info, 2));
   request.write = Flag(info, 3);
   request.populate = Flag(info, 4);
-  request.lock = Flag(info, 5);
-  request.losable = Flag(info, 6);
-  request.page = static_cast<size_t>(Int64(info, 7));
+  request.page = static_cast<size_t>(Int64(info, 5));
   return Mapping::Map(info.Env(), request);
 }
 
 Napi::Value Unmap(const Napi::CallbackInfo& info) {
   Mapping* mapping = Mapping::Of(info[0]);
-  if (mapping != nullptr) mapping->Unmap(info.Env());
+  if (mapping != nullptr) mapping->Unmap();
   return info.Env().Undefined();
+}
+
+Napi::Value Moves(const Napi::CallbackInfo& info) {
+  Mapping* mapping = Mapping::Of(info[0]);
+  if (mapping != nullptr) mapping->Moves();
+  return info.Env().Undefined();
+}
+
+// lockMemory(handle) → 0 | -errno
+Napi::Value Lock(const Napi::CallbackInfo& info) {
+  Mapping* mapping = Mapping::Of(info[0]);
+  return Number(info, mapping != nullptr ? mapping->Lock() : -EINVAL);
+}
+
+// watchMemory(handle) → 0 | -ENOMEM; see lost-pages.h
+Napi::Value Watch(const Napi::CallbackInfo& info) {
+  Mapping* mapping = Mapping::Of(info[0]);
+  return Number(info, mapping != nullptr ? mapping->Watch() : -EINVAL);
 }
 
 Napi::Value Lost(const Napi::CallbackInfo& info) {
@@ -124,8 +140,15 @@ Napi::Value Advise(const Napi::CallbackInfo& info) {
   return Number(info, Syscall([&] { return madvise(pages.start, pages.size, advice); }));
 }
 
-// loadShared(handle, offset, target: Uint8Array) → whether it was within the mapping; see shared-copy.h
+bool IsBytes(const Napi::CallbackInfo& info, size_t index) {
+  return info[index].IsTypedArray() &&
+         info[index].As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array;
+}
+
+// loadShared(handle, offset, target: Uint8Array) → false when it is not within the mapping, or no Uint8Array;
+// see shared-copy.h
 Napi::Value Load(const Napi::CallbackInfo& info) {
+  if (!IsBytes(info, 2)) return Napi::Boolean::New(info.Env(), false);
   const Bytes target = BytesOf(info.Env(), info[2]);
   const uint8_t* part = Part(info, 0, static_cast<int64_t>(target.size));
   if (part == nullptr) return Napi::Boolean::New(info.Env(), false);
@@ -133,8 +156,10 @@ Napi::Value Load(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), true);
 }
 
-// storeShared(handle, offset, source: Uint8Array) → whether it was within the mapping; see shared-copy.h
+// storeShared(handle, offset, source: Uint8Array) → false when it is not within the mapping, or no
+// Uint8Array; see shared-copy.h
 Napi::Value Store(const Napi::CallbackInfo& info) {
+  if (!IsBytes(info, 2)) return Napi::Boolean::New(info.Env(), false);
   const Bytes source = BytesOf(info.Env(), info[2]);
   uint8_t* part = Part(info, 0, static_cast<int64_t>(source.size));
   if (part == nullptr) return Napi::Boolean::New(info.Env(), false);
@@ -153,6 +178,9 @@ void ExportMemory(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "pageSize", PageSize);
   Export(env, exports, "mapMemory", Map);
   Export(env, exports, "unmapMemory", Unmap);
+  Export(env, exports, "memoryMoves", Moves);
+  Export(env, exports, "lockMemory", Lock);
+  Export(env, exports, "watchMemory", Watch);
   Export(env, exports, "memoryLost", Lost);
   Export(env, exports, "liveMappings", Live);
   Export(env, exports, "syncMemory", Sync);

@@ -19,7 +19,7 @@ export interface MappingRequest {
   populate: boolean
   /** mlock(2): keeps them in memory. */
   lock: boolean
-  /** Whether somebody can truncate the file, so that a page of it may be lost (see {@link Mapping.lost}). */
+  /** Whether a page of it may be lost: somebody can truncate the file, or there may be no huge page left (see {@link Mapping.lost}). */
   losable: boolean
   /** The size of its pages. */
   page: number
@@ -27,14 +27,17 @@ export interface MappingRequest {
 
 const MMAP_HINTS: Readonly<Record<number, string>> = {
   [-12]:
-    'There is no room: memory, huge pages, mlock limit (ulimit -l) or mappings (vm.max_map_count, 4096 unsealed ones)',
-  [-1]: 'The object is sealed against writing, or mlock is not permitted',
-  [-13]: 'The descriptor is not open for what was asked',
+    'There is no room: memory, addresses (those of unmapped ranges come back in later turns of the loop), or mappings (vm.max_map_count)',
+  [-1]: "The object is sealed against writing: map it with access 'read'",
+  [-13]: "The descriptor is not open for that: open it for reading and writing, or map it with access 'read'",
 }
 const FLUSH_HINTS: Readonly<Record<number, string>> = {
   [-5]: 'The disk refused; of what was stored since the last flush some may be lost, and another flush may not say so again',
   [-28]: 'The disk is full, and what was stored into holes of the file has no place on it',
 }
+const LOCK_HINT = 'Raise the limit of locked memory (ulimit -l, LimitMEMLOCK=), or give CAP_IPC_LOCK'
+const WATCH_HINT =
+  'At most 4096 ranges that somebody can cut short are mapped at a time: unmap some, or map larger ones, or sealed memory'
 /** `advise()`'s names, `MADV_*`. */
 const ADVICE = { normal: 0, random: 1, sequential: 2, willneed: 3, dontneed: 4, hugepage: 14 } as const
 const MS_ASYNC = 1
@@ -47,13 +50,28 @@ export type MemoryAdvice = keyof typeof ADVICE
  * Memory of a file or memory object, shared with whoever else maps it.
  *
  * `buffer` is its memory, for typed arrays and `Atomics`. It cannot be moved to another thread by `postMessage()`; each thread
- * maps for itself. After `unmap()` the buffer is detached: views of it have length 0. That is safe at any time, also while
- * the thread pool works on it, and after `ArrayBuffer.prototype.transfer()`, whose result then shows zeros. A mapping that is dropped is
- * unmapped when its buffer was collected.
+ * maps for itself. After `unmap()` the buffer is detached: views of it have length 0. A mapping that is dropped is unmapped when its buffer
+ * was collected. The addresses of an unmapped range are given back when its buffer was collected, in a later turn of the loop.
  *
- * Guaranteed: memory whose file is cut short never kills the process: what was lost reads as zeros, `lost` is true, and `assertIntact()`
- * throws. Not guaranteed: that `Atomics` on memory of two processes mean anything to ECMAScript; they do in V8 (the tests look).
+ * Guaranteed: unmapping is safe at any time, also while the thread pool works on the memory, and after `buffer.transfer()`, whose
+ * result then shows zeros (also in another thread, and when the thread that mapped it has ended; the addresses of that one are never given
+ * back). Memory whose file is cut short never kills the process: from the first page that is missed to the end of the mapping it reads as
+ * zeros, stores there reach nobody, `lost` is true, and `assertIntact()` throws; a system call that is given such memory fails with `EFAULT`
+ * instead. Across processes and threads: what one stores the others see, in the order that `Atomics` make; across crashes (kill -9): what was stored
+ * stays stored for everybody else, and in the file.
  *
+ * Not guaranteed: that anything survives a power failure before `sync()` has waited for it; that `Atomics` on memory of two processes mean anything to ECMAScript (they do in V8, which the tests look at); that mapping
+ * more than 1 GiB at once is quick (V8 takes it for its own memory, and collects at once); that Node's own code bears a detached buffer (zlib of
+ * Node 20 aborts the process when its input is detached between two of its steps, whoever does that).
+ *
+ * @example
+ * import { SharedMemory } from '@fd-reactor/fd-events'
+ * using memory = SharedMemory.create(4096)
+ * const mapping = memory.map()
+ * const words = new Int32Array(mapping.buffer)
+ * console.log(words.length, mapping.lost) // 1024 false
+ * mapping.unmap()
+ * console.log(words.length) // 0
  * @see mmap(2)
  */
 export class Mapping implements Disposable {
@@ -64,10 +82,20 @@ export class Mapping implements Disposable {
   /** `label` names it in errors. @throws SystemError `ENOMEM`, `EPERM`, `EACCES`, `EINVAL`. */
   constructor(fd: number, request: MappingRequest, label: string) {
     const { offset, length, write, populate, lock, losable, page } = request
-    const made = native().mapMemory(fd, offset, length, write, populate, lock, losable, page)
+    // Locking what is private brings nothing in by itself (see `Mapping::Lock`).
+    const present = populate || (lock && !write)
+    const made = native().mapMemory(fd, offset, length, write, present, page)
     if (typeof made === 'number') throw new SystemError(made, 'mmap', { path: label, hint: MMAP_HINTS[made] })
     this.#handle = made
     this.#label = label
+    noticeTransfers(made)
+    try {
+      if (lock) check(native().lockMemory(made), 'mlock', { path: label, hint: LOCK_HINT })
+      if (losable) check(native().watchMemory(made), 'sigaction', { path: label, hint: WATCH_HINT })
+    } catch (error) {
+      this.unmap()
+      throw error
+    }
   }
 
   /** How many ranges this process has mapped, or not given back yet. For finding leaks. */
@@ -105,12 +133,12 @@ export class Mapping implements Disposable {
    * the reading side of a sequence lock. @throws RangeError outside of the mapping; ReactorError `ERR_CLOSED`.
    */
   load(offset: number, target: Uint8Array): void {
-    if (!native().loadShared(this.#mapped(), offset, target)) throw this.#outside(offset, target.length)
+    if (!native().loadShared(this.#mapped(), offset, target)) throw this.#outside(offset, target)
   }
 
   /** Copies `source` into memory that somebody may be reading at the same time, and nothing of it before what was stored earlier. */
   store(offset: number, source: Uint8Array): void {
-    if (!native().storeShared(this.#mapped(), offset, source)) throw this.#outside(offset, source.length)
+    if (!native().storeShared(this.#mapped(), offset, source)) throw this.#outside(offset, source)
   }
 
   /** msync(2): writes the pages of a range back to the file's disk and waits for that; `wait` false is MS_ASYNC, which on Linux does nothing. */
@@ -155,8 +183,26 @@ export class Mapping implements Disposable {
     return this.#handle
   }
 
-  #outside(offset: number, length: number): Error {
+  #outside(offset: number, bytes: unknown): Error {
+    if (!(bytes instanceof Uint8Array)) return new TypeError(`${this.#label}: bytes must be a Uint8Array`)
+    const { length } = bytes
     const size = this.buffer.byteLength
     return new RangeError(`${this.#label}: ${length} bytes at ${offset} are not within ${size} bytes`)
+  }
+}
+
+/**
+ * Tells the native side that the buffer's memory goes to another one (Node 22), by methods of its own before those of the prototype:
+ * what is posted on from there may outlive the thread that mapped it.
+ */
+function noticeTransfers(handle: MappingHandle): void {
+  for (const name of ['transfer', 'transferToFixedLength']) {
+    const transfer: unknown = Reflect.get(ArrayBuffer.prototype, name)
+    if (typeof transfer !== 'function') continue
+    const value = (...args: unknown[]): unknown => {
+      native().memoryMoves(handle)
+      return Reflect.apply(transfer, handle.buffer, args)
+    }
+    Object.defineProperty(handle.buffer, name, { value })
   }
 }

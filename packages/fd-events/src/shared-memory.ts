@@ -56,6 +56,8 @@ const SEALS = {
 /** Node 20's largest ArrayBuffer. */
 const MAX_WINDOW = 2 ** 32
 const MAX_SIZE = 2 ** 47
+/** Those above are huge: Linux has ordinary ones of 4, 16 or 64 KiB. */
+const LARGEST_PAGE = 65_536
 const ENOSPC = -28
 const FOLDER = '/dev/shm'
 
@@ -81,7 +83,8 @@ const MAP_CHECKS = {
  * number of mappings can be made of it, which live on after `close()`.
  *
  * Guaranteed: new memory is zeros; an anonymous object never changes its size, so no mapping of it can lose a page; a named one appears
- * under its name at full size. Across processes: what one stores the others see; when they see it is what `Atomics` order. Across crashes:
+ * under its name at full size. Across processes and threads: what one stores the others see; when they see it is what `Atomics` order; a
+ * thread that is passed no object makes its own `from()` a duplicate of the descriptor. Across crashes (kill -9): what was stored stays;
  * anonymous memory lives as long as a descriptor or mapping of it, a name until `unlink()`. Not guaranteed: anything after a power
  * failure (that is for `MappedFile`); that a peer with write access stores only what it should.
  *
@@ -130,29 +133,32 @@ export class SharedMemory implements Disposable {
 
   /**
    * Opens an object by its name.
-   * @throws SystemError `ENOENT`, `EACCES`.
+   * @throws SystemError `ENOENT`, `EACCES`; `ELOOP` for a symbolic link, which is not followed; `EINVAL` for what is no file.
    */
   static open(name: string, options: SharedMemoryOpenOptions = {}): SharedMemory {
     checkOptions('SharedMemory.open', options, OPEN_CHECKS)
     const access = options.access === 'read' ? fs.O_RDONLY : fs.O_RDWR
-    return new SharedMemory(FdHandle.adopt(openSync(pathOf(name), access | fs.O_NOFOLLOW)), name)
+    // Somebody else's pipe of that name must not keep us waiting (O_NONBLOCK).
+    const flags = access | fs.O_NOFOLLOW | fs.O_NONBLOCK
+    const path = pathOf(name)
+    const handle = FdHandle.adopt(orExplained('open', path, () => openSync(path, flags)))
+    return orClosed(handle, () => new SharedMemory(mappable(handle, path), name))
   }
 
   /** Makes one of a descriptor that came from elsewhere, which is its own from then on. @throws SystemError `EINVAL` for what cannot be mapped. */
   static from(handle: FdHandle): SharedMemory {
-    if (fstatSync(handle.fd).isFile()) return new SharedMemory(handle)
-    throw new SystemError(-22, 'mmap', {
-      path: `fd ${handle.fd}`,
-      hint: 'It is neither a memory object nor a file',
+    return new SharedMemory(mappable(handle, `fd ${handle.fd}`))
+  }
+
+  /** Takes a name away; who has the object open keeps it. @throws SystemError `ENOENT`, `EACCES`. */
+  static unlink(name: string): void {
+    const path = pathOf(name)
+    orExplained('unlink', path, () => {
+      unlinkSync(path)
     })
   }
 
-  /** Takes a name away; who has the object open keeps it. @throws Node's error `ENOENT`, `EACCES`. */
-  static unlink(name: string): void {
-    unlinkSync(pathOf(name))
-  }
-
-  /** What is forbidden; nothing for a named object or a file, which cannot be sealed. */
+  /** What is forbidden: `['seal']` for a named object, and nothing for another file, which cannot be sealed. */
   get seals(): MemorySeal[] {
     const bits = memory.seals(this.handle.fd)
     return SEAL_NAMES.filter((name) => (bits & SEALS[name]) !== 0)
@@ -161,7 +167,8 @@ export class SharedMemory implements Disposable {
   /**
    * Forbids things for good, for everybody. `'future-write'` leaves mappings that exist writable: who made the object can go on
    * writing, and those that it is passed to can only read.
-   * @throws SystemError `EPERM` when the seals are final; `EINVAL` for what cannot be sealed; `EBUSY` for `'write'` while it is mapped.
+   * @throws SystemError `EPERM` when the seals are final, as those of a named object are; `EINVAL` for what cannot be sealed; `EBUSY` for
+   * `'write'` while it is mapped with access `'write'`.
    */
   seal(...seals: readonly MemorySeal[]): void {
     for (const name of seals) oneOf(...SEAL_NAMES)(name, 'A seal')
@@ -182,11 +189,13 @@ export class SharedMemory implements Disposable {
     if (length > MAX_WINDOW)
       throw new RangeError(`${label}: a mapping has at most 4 GiB: map windows of the ${this.size} bytes`)
     // Asked anew: one that is not sealed may have changed, and what lies behind its end cannot be touched.
-    const losable = (memory.seals(this.handle.fd) & Seal.Shrink) === 0
-    const size = losable ? fstatSync(this.handle.fd).size : this.size
+    const resizable = (memory.seals(this.handle.fd) & Seal.Shrink) === 0
+    const size = resizable ? fstatSync(this.handle.fd).size : this.size
     if (length <= 0 || offset + length > size)
       throw new RangeError(`${label}: ${length} bytes at ${offset} are not within ${size} bytes`)
     const write = access === 'write'
+    // A huge page that is to be copied or filled when none is left is lost as well.
+    const losable = resizable || this.pageSize > LARGEST_PAGE
     const request = { offset, length, write, populate, lock, losable, page: this.pageSize }
     return new Mapping(this.handle.fd, request, label)
   }
@@ -219,6 +228,26 @@ function pathOf(name: string): string {
     )
   }
   return `${FOLDER}/${bare}`
+}
+
+const NAME_HINTS: Readonly<Record<string, string>> = {
+  ENOENT: 'Nobody made it, or it was unlinked',
+  ELOOP: 'A symbolic link is not followed',
+}
+
+function orExplained<Result>(syscall: string, path: string, action: () => Result): Result {
+  try {
+    return action()
+  } catch (error) {
+    if (!(error instanceof Error && 'errno' in error && typeof error.errno === 'number')) throw error
+    const hint = 'code' in error && typeof error.code === 'string' ? NAME_HINTS[error.code] : undefined
+    throw new SystemError(error.errno, syscall, { path, hint })
+  }
+}
+
+function mappable(handle: FdHandle, path: string): FdHandle {
+  if (fstatSync(handle.fd).isFile()) return handle
+  throw new SystemError(-22, 'mmap', { path, hint: 'It is neither a memory object nor a file' })
 }
 
 function plainObject(size: number): FdHandle {

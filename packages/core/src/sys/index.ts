@@ -198,11 +198,10 @@ export const memory = {
   create: (name: string, hugePages: boolean): number =>
     check(native().createMemory(name, hugePages), 'memfd_create', { path: name }),
   /** F_ADD_SEALS, of {@link Seal}. */
-  addSeals: (fd: number, seals: number): void =>
-    void check(native().addSeals(fd, seals), 'fcntl', {
-      path: 'F_ADD_SEALS',
-      hint: SEAL_HINTS[native().seals(fd) & 1],
-    }),
+  addSeals: (fd: number, seals: number): void => {
+    const result = native().addSeals(fd, seals)
+    check(result, 'fcntl', { path: 'F_ADD_SEALS', hint: SEAL_HINTS[result] })
+  },
   /** F_GET_SEALS; 0 for what cannot be sealed. */
   seals: (fd: number): number => Math.max(0, native().seals(fd)),
   /** fallocate(2): room on the disk from `offset` on, and a file that is that long; the result is 0 or -errno. */
@@ -213,4 +212,8 @@ export const memory = {
   pageSize: (fd: number): number => check(native().pageSize(fd), 'fstatfs'),
 }
 
-const SEAL_HINTS: Readonly<Record<number, string>> = { 1: 'Its seals are final: it was made with `sealed`' }
+const SEAL_HINTS: Readonly<Record<number, string>> = {
+  [-1]: 'Its seals are final, as it was made with `sealed`, or has a name; or it is not open for writing',
+  [-16]: "It is mapped with access 'write': unmap it first, or use 'future-write'",
+  [-22]: 'Only memory objects without a name can be sealed',
+}

@@ -146,10 +146,11 @@ export interface Native {
     length: number,
     write: boolean,
     populate: boolean,
-    lock: boolean,
-    losable: boolean,
     page: number,
   ): MappingHandle | number
+  memoryMoves(mapping: MappingHandle): void
+  lockMemory(mapping: MappingHandle): number
+  watchMemory(mapping: MappingHandle): number
   unmapMemory(mapping: MappingHandle): void
   memoryLost(mapping: MappingHandle): boolean
   liveMappings(): number
