@@ -23,7 +23,10 @@
 #include <thread>
 #include <vector>
 
-Napi::Value ParseControl(const Napi::CallbackInfo& info);  // parse-control.cc
+Napi::Value ParseControl(const Napi::CallbackInfo& info);    // parse-control.cc
+Napi::Value CatchBusErrors(const Napi::CallbackInfo& info);  // bus-errors.cc
+Napi::Value BusErrors(const Napi::CallbackInfo& info);
+Napi::Value TouchLostPage(const Napi::CallbackInfo& info);
 
 namespace {
 
@@ -332,6 +335,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("eventfdRead", EventFdRead);
   add("eventfdWrite", EventFdWrite);
   add("parseControl", ParseControl);
+  add("catchBusErrors", CatchBusErrors);
+  add("busErrors", BusErrors);
+  add("touchLostPage", TouchLostPage);
   return exports;
 }
 
