@@ -8,6 +8,7 @@
 import { constants } from 'node:os'
 import { InvalidArgumentError, program } from 'commander'
 import { benchBusyPoll } from './busypoll.js'
+import { benchCell } from './cell.js'
 import { benchConnections } from './connections.js'
 import { benchDgram } from './dgram.js'
 import { benchDispatch } from './dispatch.js'
@@ -64,6 +65,7 @@ addBench('dgram', 'datagrams one way: ours, npm unix-dgram, and C with recvmmsg 
 addBench('seqpacket', 'echo servers on a Unix socket of packets: ours and C epoll', benchSeqpacket)
 addBench('shm', 'rings in shared memory: C, ours, MessagePort, process.send, a Unix socket', benchShm)
 addBench('mapped', 'random reads of a warm file: MappedFile and fs.readSync', benchMapped)
+addBench('cell', 'the newest sample in shared memory: our writer and C, beside 0, 1 and 4 readers', benchCell)
 addBench('dispatch', '200 ready eventfds per batch: ours and npm epoll', benchDispatch)
 
 // Servers are killed by an `exit` listener, which a signal's default action would skip.

@@ -19,6 +19,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   fdr::ExportMemory(env, exports);
   fdr::ExportFlush(env, exports);
   fdr::ExportFileLock(env, exports);
+  fdr::ExportCell(env, exports);
   return exports;
 }
 

@@ -22,5 +22,6 @@ void ExportTransfer(Napi::Env env, Napi::Object exports);
 void ExportMemory(Napi::Env env, Napi::Object exports);
 void ExportFlush(Napi::Env env, Napi::Object exports);
 void ExportFileLock(Napi::Env env, Napi::Object exports);
+void ExportCell(Napi::Env env, Napi::Object exports);
 
 }  // namespace fdr

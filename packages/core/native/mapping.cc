@@ -103,7 +103,7 @@ uint8_t* Mapping::Part(int64_t offset, int64_t length) const {
   return mapped_ && within ? data() + offset : nullptr;
 }
 
-bool Mapping::Lost() const { return mapped_ && place_ >= 0 ? LostPages::Lost(place_) : was_lost_; }
+bool Mapping::LostPlace() const { return mapped_ ? LostPages::Lost(place_) : was_lost_; }
 
 void Mapping::Unmap() {
   if (!mapped_) return;

@@ -47,7 +47,7 @@ class Mapping {
   int64_t Lock();
   // From now on a page that is missing does not kill the process: 0, or -ENOMEM when the table is full.
   int64_t Watch();
-  bool Lost() const;
+  bool Lost() const { return place_ < 0 ? was_lost_ : LostPlace(); }
   void Unmap();
   // Its memory is about to be transferred to another ArrayBuffer.
   void Moves() { moved_ = true; }
@@ -56,6 +56,9 @@ class Mapping {
   // empties the range after the last of them. Both on the thread that made the mapping.
   void BeginJob();
   void EndJob();
+  // Native code that works on the range holds it; after an unmapping `data` is null.
+  void Hold() { holders_++; }
+  void Release();
 
  private:
   Mapping(napi_env env, void* address, size_t span, const Request& request)
@@ -70,7 +73,7 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
 
   void Empty();
-  void Release();
+  bool LostPlace() const;
   static void OnHandleCollected(napi_env env, void* data, void* hint);
   static void OnBufferCollected(napi_env env, void* data, void* hint);
   static void OnMemoryFreed(napi_env env, void* data, void* hint);

@@ -79,6 +79,8 @@ export type ReactorErrorCode =
   | 'ERR_RING_FULL'
   | 'ERR_RING_CORRUPT'
   | 'ERR_SHARED_LAYOUT'
+  | 'ERR_CELL_CORRUPT'
+  | 'ERR_CELL_LAPPED'
   | 'ERR_HANDSHAKE'
 
 /** What was asked at the wrong time or in the wrong place; `code` says which. */

@@ -16,7 +16,8 @@ export {
   takeMessageHead,
   type MessageHead,
 } from './message-record.js'
-export { Mapping, type MappingRequest, type MemoryAdvice } from './mapping.js'
+export { Mapping, type CellPlace, type MappingRequest, type MemoryAdvice } from './mapping.js'
+export type { NativeCell } from './sys/native.js'
 export { once, type OnceOptions } from './once.js'
 export type { HandlerErrorPolicy } from './handler-errors.js'
 export { Reactor } from './reactor.js'

@@ -5,7 +5,7 @@
  * range back only when nothing can reach it any more (`native/mapping.h`).
  */
 import { check, closedError, ReactorError, SystemError } from './errors.js'
-import { native, type MappingHandle } from './sys/native.js'
+import { native, type MappingHandle, type NativeCell } from './sys/native.js'
 
 /** What is mapped, and how. */
 export interface MappingRequest {
@@ -23,6 +23,20 @@ export interface MappingRequest {
   losable: boolean
   /** The size of its pages. */
   page: number
+}
+
+/** Where the parts of a cell lie in a mapping, in bytes; the layout is its user's. */
+export interface CellPlace {
+  /** Its sequence: 8 bytes. */
+  sequenceAt: number
+  /** Its first slot. */
+  slotsAt: number
+  /** How many slots: a power of two. */
+  slots: number
+  /** From one slot to the next. */
+  stride: number
+  /** What is copied of each: a multiple of 8. */
+  size: number
 }
 
 const MMAP_HINTS: Readonly<Record<number, string>> = {
@@ -77,7 +91,10 @@ export type MemoryAdvice = keyof typeof ADVICE
 export class Mapping implements Disposable {
   /** Undefined once it is unmapped: the range is given back when nobody holds the buffer any more. */
   #handle: MappingHandle | undefined
-  readonly #label: string
+  /** What errors call it. */
+  readonly label: string
+  /** Whether stores into it reach the memory. */
+  readonly writable: boolean
 
   /** `label` names it in errors. @throws SystemError `ENOMEM`, `EPERM`, `EACCES`, `EINVAL`. */
   constructor(fd: number, request: MappingRequest, label: string) {
@@ -87,7 +104,8 @@ export class Mapping implements Disposable {
     const made = native().mapMemory(fd, offset, length, write, present, page)
     if (typeof made === 'number') throw new SystemError(made, 'mmap', { path: label, hint: MMAP_HINTS[made] })
     this.#handle = made
-    this.#label = label
+    this.label = label
+    this.writable = write
     noticeTransfers(made)
     try {
       if (lock) check(native().lockMemory(made), 'mlock', { path: label, hint: LOCK_HINT })
@@ -123,7 +141,7 @@ export class Mapping implements Disposable {
     if (!this.lost) return
     throw new ReactorError(
       'ERR_MEMORY_LOST',
-      `${this.#label}: the file was cut short while it was mapped, and what was read there is not to be trusted. Unmap it; seals ` +
+      `${this.label}: the file was cut short while it was mapped, and what was read there is not to be trusted. Unmap it; seals ` +
         'prevent this for memory that was made by SharedMemory.create()',
     )
   }
@@ -141,11 +159,23 @@ export class Mapping implements Disposable {
     if (!native().storeShared(this.#mapped(), offset, source)) throw this.#outside(offset, source)
   }
 
+  /**
+   * One end of a cell in it, which publishes after sample `sequence` (`writes`), or reads what is newer. It keeps the range, and does
+   * nothing any more once that is unmapped.
+   * @throws RangeError outside of the mapping; ReactorError `ERR_CLOSED`.
+   */
+  cell(place: CellPlace, writes: boolean, sequence: number): NativeCell {
+    const { sequenceAt, slotsAt, slots, stride, size } = place
+    const made = native().openCell(this.#mapped(), sequenceAt, slotsAt, slots, stride, size, writes, sequence)
+    if (made === undefined) throw this.#outside(slotsAt, slots * stride)
+    return made
+  }
+
   /** msync(2): writes the pages of a range back to the file's disk and waits for that; `wait` false is MS_ASYNC, which on Linux does nothing. */
   sync(offset: number, length: number, wait: boolean): void {
     const flags = wait ? MS_SYNC : MS_ASYNC
     const result = native().syncMemory(this.#mapped(), offset, length, flags)
-    check(result, 'msync', { path: this.#label, hint: FLUSH_HINTS[result] })
+    check(result, 'msync', { path: this.label, hint: FLUSH_HINTS[result] })
   }
 
   /**
@@ -156,13 +186,13 @@ export class Mapping implements Disposable {
   async flush(offset: number, length: number, begin?: { fd: number; offset: number }): Promise<void> {
     const { fd, offset: at } = begin ?? { fd: -1, offset: 0 }
     const result = await native().flushMapped(this.#mapped(), offset, length, fd, at)
-    check(result, fd < 0 ? 'msync' : 'sync_file_range', { path: this.#label, hint: FLUSH_HINTS[result] })
+    check(result, fd < 0 ? 'msync' : 'sync_file_range', { path: this.label, hint: FLUSH_HINTS[result] })
   }
 
   /** madvise(2): says how a range will be used. */
   advise(offset: number, length: number, advice: MemoryAdvice): void {
     check(native().adviseMemory(this.#mapped(), offset, length, ADVICE[advice]), 'madvise', {
-      path: this.#label,
+      path: this.label,
     })
   }
 
@@ -179,15 +209,15 @@ export class Mapping implements Disposable {
   }
 
   #mapped(): MappingHandle {
-    if (this.#handle === undefined) throw closedError(this.#label)
+    if (this.#handle === undefined) throw closedError(this.label)
     return this.#handle
   }
 
   #outside(offset: number, bytes: unknown): Error {
-    if (!(bytes instanceof Uint8Array)) return new TypeError(`${this.#label}: bytes must be a Uint8Array`)
+    if (!(bytes instanceof Uint8Array)) return new TypeError(`${this.label}: bytes must be a Uint8Array`)
     const { length } = bytes
     const size = this.buffer.byteLength
-    return new RangeError(`${this.#label}: ${length} bytes at ${offset} are not within ${size} bytes`)
+    return new RangeError(`${this.label}: ${length} bytes at ${offset} are not within ${size} bytes`)
   }
 }
 

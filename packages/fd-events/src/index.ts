@@ -87,6 +87,16 @@ export {
 export { MappedFile } from './mapped-file.js'
 export type { FileRange, FlushOptions, MappedFileOptions } from './mapped-file-options.js'
 export { FileLock, type FileLockOptions, type LockKind, type LockOptions } from './file-lock.js'
+export { record, RecordSchema, type RecordShape } from './record-schema.js'
+export type { RecordValue } from './record-accessors.js'
+export type { FieldArrays, FieldValues, RecordField, RecordFields } from './record-layout.js'
+export {
+  LatestCellReader,
+  LatestCellWriter,
+  type LatestCellOptions,
+  type LatestCellSizeOptions,
+  type LatestCellWriterOptions,
+} from './latest-cell.js'
 export { connect, listen, type ConnectOptions, type ListenOptions } from './listen.js'
 export type { TcpAddress } from './tcp-address.js'
 export { TcpConnectError } from './tcp-connect.js'

@@ -19,6 +19,14 @@ export interface MappingHandle {
   readonly buffer: ArrayBuffer
 }
 
+/** One end of a cell (`native/cell.cc`). */
+export interface NativeCell {
+  /** Publishes what lies in the staging buffer, or reads the newest sample into it. */
+  readonly move: () => void
+  /** 64 bytes in which `move` tells what it did, and the record. */
+  readonly buffer: ArrayBuffer
+}
+
 export interface NativeReactor {
   handle: ReactorHandle
   fd: number
@@ -168,6 +176,16 @@ export interface Native {
   adviseMemory(mapping: MappingHandle, offset: number, length: number, advice: number): number
   loadShared(mapping: MappingHandle, offset: number, target: Uint8Array): boolean
   storeShared(mapping: MappingHandle, offset: number, source: Uint8Array): boolean
+  openCell(
+    mapping: MappingHandle,
+    sequenceAt: number,
+    slotsAt: number,
+    slots: number,
+    stride: number,
+    size: number,
+    writes: boolean,
+    sequence: number,
+  ): NativeCell | undefined
 }
 
 const require = createRequire(import.meta.url)
