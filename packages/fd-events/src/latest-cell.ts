@@ -87,6 +87,12 @@ abstract class CellEnd<Fields extends RecordFields> {
   protected fail(): never {
     const name = nameOf(this.#mapping, this.offset)
     const outcome = this.said[OUTCOME]
+    // Node 22 lets transfer() move even memory that native code holds; that is safe, and there is nothing to look at any more.
+    if (outcome === undefined)
+      throw new ReactorError(
+        'ERR_CLOSED',
+        `${name}: the buffer behind its value was transferred. Make it anew`,
+      )
     if (outcome === CLOSED)
       throw new ReactorError('ERR_CLOSED', `${name}: its memory was unmapped. Make it anew on a new mapping`)
     if (outcome === LOST) this.#mapping.assertIntact()
