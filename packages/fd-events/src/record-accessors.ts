@@ -23,7 +23,7 @@ type NumberType = Exclude<keyof FieldValues, 'u64-halves'>
 
 /** The class of a layout: `new (buffer, offset)`. */
 export function compileAccessors(layout: readonly Layout[], size: number): unknown {
-  return new Script(`(${sourceOf(layout, size)})`).runInThisContext()
+  return new Script(`(() => {\n${REFUSE}\nreturn ${sourceOf(layout, size)}\n})()`).runInThisContext()
 }
 
 /**
@@ -61,19 +61,28 @@ function accessorSource(field: Layout): string {
   set ${name}(value) { ${element} = value }`
 }
 
-/** Two halves, for a bigint would be allocated. */
+/** Apart, so that V8 inlines what calls it: a call would put the number on the heap. */
+const REFUSE = `function refuse(name, type, lowest, value) {
+  throw new RangeError(\`Field '\${name}' holds whole numbers from \${lowest} to \${Number.MAX_SAFE_INTEGER}, not \${String(value)}. \` +
+    \`Declare it as '\${type}-bigint' for others\`)
+}`
+
+/**
+ * Two halves, for a bigint would be allocated. Reading looks at the high one only (21 bits of it count, or −2^53 to 2^53 − 1), and
+ * makes the number last: the less there is, the sooner it is inlined.
+ */
 function wideSource(name: string, as: 'u64' | 'i64', at: number): string {
   const [low, high] = [`this.#$Uint32Array[${at}]`, `this.#$Uint32Array[${at + 1}]`]
-  const lowest = as === 'u64' ? '0' : 'Number.MIN_SAFE_INTEGER'
-  const refuse = `throw new RangeError(\`Field '${name}' holds whole numbers from \${${lowest}} to \${Number.MAX_SAFE_INTEGER}, not \${String(value)}. \` +
-      "Declare it as '${as}-bigint' for others")`
+  const signed = as === 'i64'
+  const lowest = signed ? -Number.MAX_SAFE_INTEGER : 0
+  const refuse = (value: string): string => `refuse('${name}', '${as}', ${lowest}, ${value})`
   return `get ${name}() {
-    const value = ${as === 'u64' ? high : `(${high} | 0)`} * 4294967296 + ${low}
-    if (value < ${lowest} || value > Number.MAX_SAFE_INTEGER) ${refuse}
-    return value
+    const high = ${high}${signed ? ' | 0' : ''}
+    if (${signed ? 'high > 2097151 || high < -2097152' : 'high > 2097151'}) ${refuse(`high * 4294967296 + ${low}`)}
+    return high * 4294967296 + ${low}
   }
   set ${name}(value) {
-    if (!(value >= ${lowest} && value <= Number.MAX_SAFE_INTEGER && Math.floor(value) === value)) ${refuse}
+    if (!(value >= ${lowest} && value <= ${Number.MAX_SAFE_INTEGER} && Math.floor(value) === value)) ${refuse('value')}
     ${low} = value
     ${high} = Math.floor(value / 4294967296)
   }`

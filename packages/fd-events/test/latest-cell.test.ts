@@ -109,14 +109,15 @@ describe('one process', () => {
       const mapping = memory.map()
       const writer = new events.LatestCellWriter(mapping, Pose)
       const reader = new events.LatestCellReader(mapping, Pose)
+      const sum = new Float64Array(1)
+      function step(i) {
+        writer.value.position = i + 0.5; writer.value.axes[3] = i / 3; writer.value.stamp = i * 2 ** 20
+        writer.publish()
+        if (reader.read())
+          sum[0] += reader.value.position + reader.value.axes[3] + reader.value.stamp + reader.sequence
+      }
       function use(count) {
-        let sum = 0
-        for (let i = 0; i < count; i++) {
-          writer.value.position = i + 0.5; writer.value.axes[3] = i / 3; writer.value.stamp = i
-          writer.publish()
-          if (reader.read()) sum += reader.value.position + reader.value.axes[3] + reader.value.stamp + reader.sequence
-        }
-        return sum
+        for (let i = 0; i < count; i++) step(i)
       }
       for (let i = 0; i < 20; i++) use(50_000)
       gc()

@@ -127,13 +127,13 @@ describe('values', () => {
     const script = `
       const Pose = events.record({ f64: 'f64', i32: 'i32', u64: 'u64', axes: ['f64', 6], halves: 'u64-halves' })
       const pose = Pose.view(new ArrayBuffer(Pose.size))
+      const sum = new Float64Array(1)
+      function step(i) {
+        pose.f64 = i + 0.5; pose.i32 = i; pose.u64 = i * 2 ** 20; pose.axes[3] = i / 3; pose.halves[1] = i
+        sum[0] += pose.f64 + pose.i32 + pose.u64 + pose.axes[3] + pose.halves[1]
+      }
       function use(count) {
-        let sum = 0
-        for (let i = 0; i < count; i++) {
-          pose.f64 = i + 0.5; pose.i32 = i; pose.u64 = i * 2 ** 20; pose.axes[3] = i / 3; pose.halves[1] = i
-          sum += pose.f64 + pose.i32 + pose.u64 + pose.axes[3] + pose.halves[1]
-        }
-        return sum
+        for (let i = 0; i < count; i++) step(i)
       }
       for (let i = 0; i < 20; i++) use(100_000)
       gc()
