@@ -1,6 +1,6 @@
 /** Cells for the tests: their memory, and the processes at their ends. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -22,7 +22,7 @@ export const Sample = record({ word: ['f64', 8] })
 const packageFolder = fileURLToPath(new URL('..', import.meta.url))
 const script = fileURLToPath(new URL('fixtures/cell-end.mjs', import.meta.url))
 
-/** One line for each test file: what its tests mapped is given back. */
+/** One line for each test file: what its tests mapped is given back, and no name of theirs is left. */
 export function assertNoMappings(): void {
   let before = 0
   beforeAll(() => {
@@ -35,6 +35,7 @@ export function assertNoMappings(): void {
     }
     await until(same, '', 5000).catch(() => undefined)
     expect(Mapping.live).toBe(before)
+    expect(readdirSync('/dev/shm').filter((name) => name.endsWith(`-${process.pid}`))).toEqual([])
   })
 }
 
