@@ -13,8 +13,7 @@ const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', `-I${INCLUDE}
 
 /** The path of the compiled program `name`. */
 export function cProgram(
-  name: 'connect' | 'dgram' | 'download' | 'echo-epoll' | 'load' | 'sendfile' | 'shm',
-  name: 'cell' | 'connect' | 'dgram' | 'download' | 'echo-epoll' | 'load' | 'sendfile',
+  name: 'cell' | 'connect' | 'dgram' | 'download' | 'echo-epoll' | 'load' | 'sendfile' | 'shm',
 ): string {
   const source = fileURLToPath(new URL(`../c/${name}.c`, import.meta.url))
   const folder = fileURLToPath(new URL('../build/', import.meta.url))
