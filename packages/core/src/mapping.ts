@@ -151,12 +151,12 @@ export class Mapping implements Disposable {
    * the reading side of a sequence lock. @throws RangeError outside of the mapping; ReactorError `ERR_CLOSED`.
    */
   load(offset: number, target: Uint8Array): void {
-    if (!native().loadShared(this.#mapped(), offset, target)) throw this.#outside(offset, target)
+    if (!native().loadShared(this.#mapped(), offset, target)) throw this.#notCopied(offset, target)
   }
 
   /** Copies `source` into memory that somebody may be reading at the same time, and nothing of it before what was stored earlier. */
   store(offset: number, source: Uint8Array): void {
-    if (!native().storeShared(this.#mapped(), offset, source)) throw this.#outside(offset, source)
+    if (!native().storeShared(this.#mapped(), offset, source)) throw this.#notCopied(offset, source)
   }
 
   /**
@@ -213,9 +213,13 @@ export class Mapping implements Disposable {
     return this.#handle
   }
 
-  #outside(offset: number, bytes: unknown): Error {
+  /** Why native code did not copy. */
+  #notCopied(offset: number, bytes: unknown): Error {
     if (!(bytes instanceof Uint8Array)) return new TypeError(`${this.label}: bytes must be a Uint8Array`)
-    const { length } = bytes
+    return this.#outside(offset, bytes.length)
+  }
+
+  #outside(offset: number, length: number): Error {
     const size = this.buffer.byteLength
     return new RangeError(`${this.label}: ${length} bytes at ${offset} are not within ${size} bytes`)
   }

@@ -247,9 +247,7 @@ test('sync() and advise() reach the kernel', () => {
   for (const advice of ['normal', 'random', 'sequential', 'willneed'] as const)
     mapping.advise(0, PAGE, advice)
   const einval = { code: 'EINVAL', syscall: 'msync' }
-  expect(() => {
-    mapping.sync(1, PAGE, true)
-  }).toThrow(expect.objectContaining(einval))
+  mapping.sync(1, PAGE, true) // whole pages are written, whatever part of them is meant
   expect(() => {
     mapping.sync(0, 5 * PAGE, true)
   }).toThrow(expect.objectContaining(einval))
