@@ -4,7 +4,7 @@
  * An anonymous one (memfd) is sealed against resizing, so that no page under a mapping can be taken away. One with a name in
  * /dev/shm cannot be sealed; its mappings stand in a table that turns a lost page into an error (`Mapping.lost`).
  */
-import { fstatSync, ftruncateSync, openSync, unlinkSync, constants as fs } from 'node:fs'
+import { fstatSync, ftruncateSync, unlinkSync, constants as fs } from 'node:fs'
 import { FdHandle, Mapping, SystemError } from '@fd-reactor/core'
 import { boolean, checkOptions, file, integer, memory, oneOf, Seal, string } from '@fd-reactor/core/sys'
 
@@ -141,7 +141,7 @@ export class SharedMemory implements Disposable {
     // Somebody else's pipe of that name must not keep us waiting (O_NONBLOCK).
     const flags = access | fs.O_NOFOLLOW | fs.O_NONBLOCK
     const path = pathOf(name)
-    const handle = FdHandle.adopt(orExplained('open', path, () => openSync(path, flags)))
+    const handle = new FdHandle(orExplained('open', path, () => file.open(path, flags))).guard()
     return orClosed(handle, () => new SharedMemory(mappable(handle, path), name))
   }
 
@@ -280,7 +280,7 @@ function createNamed(
   make: (handle: FdHandle) => SharedMemory,
 ): SharedMemory {
   const O_TMPFILE = 0o20000000 | fs.O_DIRECTORY
-  const handle = FdHandle.adopt(openSync(FOLDER, O_TMPFILE | fs.O_RDWR, 0o600))
+  const handle = new FdHandle(file.open(FOLDER, O_TMPFILE | fs.O_RDWR, 0o600)).guard()
   return orClosed(handle, () => {
     const allocated = memory.allocate(handle.fd, 0, size)
     if (allocated < 0) {
