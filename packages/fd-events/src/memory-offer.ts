@@ -52,7 +52,7 @@ export async function offerMemory(
 }
 
 /** Waits for an offer and lets `use` take what came; the descriptors are its own. @throws ReactorError `ERR_HANDSHAKE`, `ERR_TIMEOUT`; what `use` throws. */
-export async function acceptMemory<Result>(
+export async function acceptMemory<Result extends Disposable>(
   reactor: Reactor,
   from: OfferPeer,
   kind: OfferKind,
@@ -61,15 +61,18 @@ export async function acceptMemory<Result>(
 ): Promise<[Result, UnixSeqpacket]> {
   return shakeHands(reactor, from, limits, async (connection, receive) => {
     const { head, fds } = await receive()
+    let result: Result | undefined
     try {
       const wrong = whatIsWrong(head, fds.length, kind)
       if (wrong !== undefined) throw handshakeError(`of the other side ${wrong}`)
-      const result = use(fds)
+      result = use(fds)
       connection.send(JSON.stringify({ accepted: true }))
       return [result, connection]
     } catch (error) {
+      result?.[Symbol.dispose]()
       closeAll(fds) // does nothing to those that have a new owner and were closed by it
-      connection.send(JSON.stringify({ refused: error instanceof Error ? error.message : String(error) }))
+      const refused = error instanceof Error ? error.message : String(error)
+      if (!connection.closed) connection.send(JSON.stringify({ refused }))
       throw error
     }
   })

@@ -14,7 +14,8 @@
  * Who goes to sleep sets its `waiting` word (the reader to 1, the writer to how many bytes must be free), looks once more, and sleeps on its
  * eventfd. Who moved `head` (or `tail`) looks at the other side's `waiting` word; if that is fulfilled, and it is the one that takes the value
  * out, it writes to that eventfd. Both sides store before they load, in one total order (sequentially consistent), so at least one of
- * them sees the other.
+ * them sees the other. Who takes the place of one that was killed rings the other side once: the dead one may have taken a `waiting` word out
+ * and not rung.
  *
  * `scripts/ring-header.mjs` writes `include/fd-reactor-ring.h` from these numbers.
  */
@@ -41,6 +42,7 @@ export const RingOffset = {
   Mark0Sequence: 136,
   Mark1Position: 140,
   Mark1Sequence: 144,
+  /** Odd after a writer's end; the next one makes it even again. */
   WriterEnded: 148,
   // The reader's line.
   Tail: 256,

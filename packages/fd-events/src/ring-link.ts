@@ -60,6 +60,7 @@ export class RingLink<B extends Borrow = false> extends EventEmitter<RingLinkEve
   readonly #out: Ring
   readonly #in: Ring
   #connection: UnixSeqpacket | undefined
+  #offering = false
   #closed = false
 
   /** For {@link offer} and {@link accept}. The rings are its own. */
@@ -99,12 +100,17 @@ export class RingLink<B extends Borrow = false> extends EventEmitter<RingLinkEve
   async offer(to: OfferPeer, limits: OfferLimits = {}): Promise<void> {
     checkOptions('RingLink.offer', limits, { timeout: duration, signal: abortSignal })
     if (this.#closed) throw new ReactorError('ERR_CLOSED', 'The link is closed')
-    if (this.#connection !== undefined)
+    if (this.#connection !== undefined || this.#offering)
       throw new ReactorError(
         'ERR_HANDSHAKE',
-        'The rings have a reader and a writer on the other side: wait for gone',
+        `The rings ${this.#offering ? 'are being offered to' : 'have a reader and a writer on'} the other side: wait for gone`,
       )
-    this.watch(await offerMemory(this.#reactor, to, PAIR, [...this.#out.fds, ...this.#in.fds], limits))
+    this.#offering = true
+    try {
+      this.watch(await offerMemory(this.#reactor, to, PAIR, [...this.#out.fds, ...this.#in.fds], limits))
+    } finally {
+      this.#offering = false
+    }
   }
 
   /** For {@link offer} and {@link accept}: from now on this connection stands for the other side. */
@@ -118,11 +124,16 @@ export class RingLink<B extends Borrow = false> extends EventEmitter<RingLinkEve
       for (const fd of fds) fd.close() // nothing is said after the handshake; it is read to see the end
     })
     connection.on('error', () => undefined) // followed by 'close'
-    connection.on('close', () => {
+    const gone = (): void => {
       if (this.#connection !== connection) return
       this.#connection = undefined
-      if (!this.#closed) this.emit('gone')
-    })
+      if (this.#closed) return
+      this.#out.wake() // it may have been killed between a commit and its ring
+      this.#in.wake()
+      this.emit('gone')
+    }
+    connection.on('close', gone)
+    if (connection.closed) this.#reactor.defer(gone) // once somebody can listen
     return this
   }
 

@@ -89,7 +89,8 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   #next: number | undefined
   #sequence = 0
   #armed = false
-  #endTold = false
+  /** What `WriterEnded` was when 'end' was told. */
+  #endTold = 0
   /** While it delivers, what fails is an event; otherwise it is thrown. */
   #delivering = false
   #failure: unknown
@@ -101,7 +102,7 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   constructor(reactor: Reactor, ring: Ring, options: RingReaderOptions<B> = {}) {
     checkOptions('RingReader', options, CHECKS)
     options.signal?.throwIfAborted()
-    ring.assertIntact()
+    const tail = resume(ring)
     super(reactor, ring.filled.duplicate(), { drain: Drain.Counter, interest: Interest.In }, options)
     this.#ring = ring
     this.#control = ring.control
@@ -111,13 +112,22 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     this.#losable = ring.losable
     this.#mask = ring.capacity - 1
     this.#maxMessage = ring.maxMessage
-    this.#position = this.#head = this.#released = Atomics.load(this.#control, RingWord.Tail)
+    this.#position = this.#head = this.#released = tail
     Atomics.store(this.#control, RingWord.ReaderWaiting, 0)
+    ring.ends.add(this)
+    eventfd.write(ring.drained.fd, 1n) // the last one may have been killed when it was about to
   }
 
   /** The sequence number of the message that `next()` or `read()` found last. */
   get sequence(): number {
     return this.#sequence >>> 0
+  }
+
+  /** Whether the writer was closed and `next()` has found everything that it had committed. A new writer may still come. False once this reader is closed. */
+  get ended(): boolean {
+    if (this.closed) return false
+    const ended = (Atomics.load(this.#control, RingWord.WriterEnded) & 1) === 1 // before the look for more
+    return ended && Atomics.load(this.#control, RingWord.Head) === this.#position
   }
 
   /**
@@ -182,9 +192,12 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     return bytes
   }
 
-  /** Ends it; what was not acknowledged is the next reader's. Idempotent. */
+  /** Ends it; what was not acknowledged is the next reader's. In a handler, its message and those before are acknowledged. Idempotent. */
   override close(): void {
-    this.#head = this.#position // so that next() looks, and finds it closed
+    if (this.closed) return
+    if (this.#delivering) this.release()
+    this.#head = this.#position = this.#released // so that next() looks, and finds it closed
+    this.#ring.ends.delete(this)
     super.close()
   }
 
@@ -197,7 +210,7 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   }
 
   protected override get hasEnded(): boolean {
-    return this.#endTold
+    return this.ended && this.#endTold === Atomics.load(this.#control, RingWord.WriterEnded)
   }
 
   protected override get keepsSomething(): boolean {
@@ -215,15 +228,11 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
 
   /** Delivers one batch. */
   protected override emitKept(): void {
-    while (this.flowing) {
-      const kept = this.#kept.shift()
-      if (kept === undefined) break
-      this.fire('message', ...kept)
-    }
     if (!this.flowing) return
     this.#armed = this.#delivering = true
     let more = true // also after a handler that throws
     try {
+      this.#deliverKept()
       more = this.#deliver()
     } catch (error) {
       if (error !== this.#failure) throw error
@@ -231,6 +240,10 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
       this.#delivering = false
       this.#goOn(more)
     }
+  }
+
+  protected override takeKept(name: string): unknown[][] {
+    return name === 'message' && (this.closed || this.hasEnded) ? this.#kept.splice(0) : []
   }
 
   protected override takeBack(name: string, events: readonly unknown[][]): void {
@@ -249,6 +262,14 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     this: RingReader,
   ): AsyncGenerator<[bytes: Buffer, sequence: number], undefined, undefined> | undefined {
     return this.events('message')
+  }
+
+  #deliverKept(): void {
+    while (this.flowing) {
+      const kept = this.#kept.shift()
+      if (kept === undefined) return
+      this.fire('message', ...kept)
+    }
   }
 
   /** True when there may be more. */
@@ -283,7 +304,7 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   }
 
   #goOn(more: boolean): void {
-    if (!this.#ring.closed) this.release()
+    this.release()
     if (this.#failure !== undefined) this.#tellFailure()
     else if (!this.flowing) this.#armed = false
     else if (more)
@@ -304,14 +325,14 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   #sleep(): void {
     this.#armed = true
     const control = this.#control
-    // Before the last look, so that what was committed before the writer ended is seen.
-    const ended = Atomics.load(control, RingWord.WriterEnded) === 1
     Atomics.store(control, RingWord.ReaderWaiting, 1)
+    // After saying so, or the writer might end unseen; before the last look, so that what it had committed is seen.
+    const ended = Atomics.load(control, RingWord.WriterEnded)
     if (Atomics.load(control, RingWord.Head) !== this.#position) {
       if (Atomics.exchange(control, RingWord.ReaderWaiting, 0) === 1) eventfd.write(this.fd, 1n)
-    } else if (ended !== this.#endTold) {
-      this.#endTold = ended // a new writer takes it back
-      if (ended) this.fire('end')
+    } else if ((ended & 1) === 1 && ended !== this.#endTold) {
+      this.#endTold = ended
+      this.fire('end')
     }
   }
 
@@ -335,6 +356,7 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   }
 
   #corrupt(why: string): unknown {
+    if (this.#losable) this.#assertIntact() // rather than what a lost page reads as
     return this.#broken(
       new ReactorError(
         'ERR_RING_CORRUPT',
@@ -360,4 +382,16 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   #tellFailure(): void {
     this.fail(this.#failure instanceof Error ? this.#failure : new Error(String(this.#failure)))
   }
+}
+
+/** Where a new reader begins. */
+function resume(ring: Ring): number {
+  ring.assertIntact()
+  const head = Atomics.load(ring.control, RingWord.Head)
+  const tail = Atomics.load(ring.control, RingWord.Tail)
+  if (distance(tail, head) <= ring.capacity && ((head | tail) & 7) === 0) return tail
+  throw new ReactorError(
+    'ERR_RING_CORRUPT',
+    `The ring cannot be read: head is ${head >>> 0} and tail ${tail >>> 0}, which cannot be; somebody has damaged it`,
+  )
 }

@@ -33,7 +33,7 @@ export interface RingWriterOptions extends SourceOptions {
    * `queueBytes`; `'drop'` drops and counts it; `'error'` throws `ERR_RING_FULL`.
    */
   onFull?: OnFull
-  /** How many bytes may wait here before `write()` throws `ERR_RING_FULL`. Default 16 MiB. */
+  /** How many bytes, with headers, may wait here before `write()` throws `ERR_RING_FULL`. Default 16 MiB. */
   queueBytes?: number
 }
 
@@ -114,6 +114,8 @@ export class RingWriter extends Source<RingWriterEvents> {
   /** How many bytes must be free before it goes on; 0 when nothing was refused since. */
   #wanted = 0
   #armed = false
+  /** While the queue goes into the ring: what fails then is an event, and a claim may take what others wait for. */
+  #flushing = false
 
   /** Takes the place of the ring's writer: goes on where the last one committed. */
   constructor(reactor: Reactor, ring: Ring, options: RingWriterOptions = {}) {
@@ -136,7 +138,13 @@ export class RingWriter extends Source<RingWriterEvents> {
     this.#sequence = sequence
     this.#mark = mark
     this.#control[RingWord.WriterWaiting] = 0
-    Atomics.store(this.#control, RingWord.WriterEnded, 0)
+    Atomics.store(
+      this.#control,
+      RingWord.WriterEnded,
+      (Atomics.load(this.#control, RingWord.WriterEnded) | 1) + 1,
+    )
+    ring.ends.add(this)
+    eventfd.write(ring.filled.fd, 1n) // the last one may have been killed when it was about to
   }
 
   /** The sequence number of the next message. */
@@ -173,7 +181,8 @@ export class RingWriter extends Source<RingWriterEvents> {
 
   /**
    * Takes room for a message of `length` bytes and returns where it begins in `bytes`, a multiple of 8; −1 when there is none. It is not in the
-   * ring before `commit()`. Nothing may be stored outside of it, nor after the commit.
+   * ring before `commit()`, which every `write()` does, too. Nothing may be stored outside of it, nor after the commit. `'drain'` follows only
+   * if what was claimed before is committed: it takes room itself.
    * @throws ReactorError `ERR_MESSAGE_TOO_LARGE`, `ERR_RING_CORRUPT`, `ERR_CLOSED`.
    */
   claim(length: number): number {
@@ -199,10 +208,10 @@ export class RingWriter extends Source<RingWriterEvents> {
     return place + RECORD_HEADER
   }
 
-  /** Commits what was claimed: the reader sees all of it from now on, and is woken if it sleeps. */
+  /** Commits what was claimed: the reader sees all of it from now on, and is woken if it sleeps. @throws ReactorError `ERR_CLOSED`. */
   commit(): void {
     const position = this.#claimed
-    if (position === this.#committed) return
+    if (position === this.#committed) return this.assertOpen()
     const control = this.#control
     control[this.#mark] = position
     control[this.#mark + 1] = this.#sequence
@@ -212,16 +221,16 @@ export class RingWriter extends Source<RingWriterEvents> {
     if (Atomics.load(control, RingWord.ReaderWaiting) !== 0) this.#ringReader()
   }
 
-  /** No message follows: the reader tells `'end'` once it has read what is there. Throws what waits here away. Idempotent. */
+  /** No message follows: the reader tells `'end'` once it has read what is there. What waits here, or is not committed, is gone. Idempotent. */
   override close(): void {
     if (this.closed) return
     this.#capacity = 0
+    this.#claimed = this.#committed
     this.#tail = this.#claimed - 1 // no room for anything
     this.#queue.length = 0
-    if (!this.#ring.closed) {
-      Atomics.store(this.#control, RingWord.WriterEnded, 1)
-      this.#ringReader()
-    }
+    this.#ring.ends.delete(this)
+    Atomics.store(this.#control, RingWord.WriterEnded, Atomics.load(this.#control, RingWord.WriterEnded) | 1)
+    this.#ringReader()
     super.close()
   }
 
@@ -249,13 +258,17 @@ export class RingWriter extends Source<RingWriterEvents> {
   /** Puts what waits into the ring, tells of room, or goes to sleep again. */
   protected override emitKept(): void {
     if (this.closed || this.#armed || this.#wanted === 0) return
-    if (this.#flushQueue() && this.#hasRoom()) {
-      if (!this.flowing) return
-      this.#wanted = 0
-      this.fire('drain')
-    } else {
-      this.#arm()
+    this.#flushing = true
+    try {
+      if (!this.#flushQueue() || !this.#hasRoom()) return this.#arm()
+    } catch (error) {
+      return this.fail(error instanceof Error ? error : new Error(String(error)))
+    } finally {
+      this.#flushing = false
     }
+    if (!this.flowing) return
+    this.#wanted = 0
+    this.fire('drain')
   }
 
   #fill(at: number, message: Uint8Array): void {
@@ -265,18 +278,31 @@ export class RingWriter extends Source<RingWriterEvents> {
     else for (let index = 0; index < length; index++) bytes[at + index] = message[index] ?? 0
   }
 
-  /** Looks at how far the reader is. Read once, checked, and then used: it may be anything. */
+  /** Looks at how far the reader is. */
   #lookForRoom(position: number, space: number): boolean {
     this.assertOpen()
-    if (this.#losable) this.#ring.assertIntact()
-    const tail = Atomics.load(this.#control, RingWord.Tail)
-    const used = distance(tail, position)
-    if (used > this.#capacity || (tail & 7) !== 0) throw this.#corrupt(`tail is ${tail >>> 0}`)
-    this.#tail = tail
-    if (used + space <= this.#capacity) return true
+    const used = this.#used()
+    const others = this.#queue.length > 0 && !this.#flushing
+    if (!others) this.#tail = (position - used) | 0
+    if (!others && used + space <= this.#capacity) return true
     this.#wanted = wantedRoom(space, this.#capacity)
     if (this.flowing) this.#arm()
     return false
+  }
+
+  /** How many bytes are taken. `tail` is read once, checked, and then used: it may be anything. */
+  #used(): number {
+    if (this.#losable) this.#assertIntact()
+    const tail = Atomics.load(this.#control, RingWord.Tail)
+    const used = distance(tail, this.#claimed)
+    if (used <= this.#capacity && (tail & 7) === 0) return used
+    if (this.#losable) this.#assertIntact() // rather than what a lost page reads as
+    throw this.#broken(
+      new ReactorError(
+        'ERR_RING_CORRUPT',
+        `${this.label}: tail is ${tail >>> 0}, which cannot be; the reader has damaged the ring`,
+      ),
+    )
   }
 
   #noRoom(length: number): -1 {
@@ -290,7 +316,7 @@ export class RingWriter extends Source<RingWriterEvents> {
       this.#dropped++
       return false
     }
-    if (this.#onFull === 'error' || this.#queuedBytes + message.length > this.#queueBytes) {
+    if (this.#onFull === 'error' || this.#queuedBytes + recordBytes(message.length) > this.#queueBytes) {
       const waiting = this.#onFull === 'error' ? '' : `, and ${this.#queuedBytes} bytes wait already`
       throw new ReactorError(
         'ERR_RING_FULL',
@@ -298,7 +324,8 @@ export class RingWriter extends Source<RingWriterEvents> {
       )
     }
     this.#queue.push(Uint8Array.prototype.slice.call(message)) // the caller's memory is free again when write() returns
-    this.#queuedBytes += message.length
+    this.#queuedBytes += recordBytes(message.length)
+    this.#tail = (this.#claimed - this.#capacity) | 0 // no claim may overtake it: as if the ring were full
     if (this.#wanted === 0) this.#wanted = wantedRoom(0, this.#capacity)
     this.update()
     if (!this.#armed) this.#arm()
@@ -312,7 +339,7 @@ export class RingWriter extends Source<RingWriterEvents> {
       const at = this.claim(message.length)
       if (at < 0) break
       this.#fill(at, message)
-      this.#queuedBytes -= message.length
+      this.#queuedBytes -= recordBytes(message.length)
       sent++
     }
     if (sent > 0) {
@@ -324,8 +351,7 @@ export class RingWriter extends Source<RingWriterEvents> {
   }
 
   #hasRoom(): boolean {
-    const used = distance(Atomics.load(this.#control, RingWord.Tail), this.#claimed)
-    return used <= this.#capacity - this.#wanted
+    return this.#used() <= this.#capacity - this.#wanted
   }
 
   /** Says that it sleeps, and looks once more. */
@@ -352,12 +378,17 @@ export class RingWriter extends Source<RingWriterEvents> {
     )
   }
 
-  #corrupt(why: string): ReactorError {
-    this.close()
-    return new ReactorError(
-      'ERR_RING_CORRUPT',
-      `${this.label}: ${why}, which cannot be; the reader has damaged the ring`,
-    )
+  #assertIntact(): void {
+    try {
+      this.#ring.assertIntact()
+    } catch (error) {
+      throw this.#broken(error)
+    }
+  }
+
+  #broken(error: unknown): unknown {
+    if (!this.#flushing) this.close()
+    return error
   }
 }
 

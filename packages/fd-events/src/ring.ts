@@ -81,6 +81,8 @@ export class Ring implements Disposable {
   readonly filled: FdHandle
   /** What the writer sleeps on. */
   readonly drained: FdHandle
+  /** Its reader and its writer on this side, which `close()` closes first. */
+  readonly ends = new Set<Disposable>()
   readonly #memory: SharedMemory | undefined
   readonly #mapping: Mapping | undefined
   #closed = false
@@ -146,8 +148,12 @@ export class Ring implements Disposable {
     return maxMessageBytes(this.capacity)
   }
 
-  /** How many bytes are committed and not acknowledged, with headers and padding. Of a ring that a hostile peer writes to: any number. */
+  /**
+   * How many bytes are committed and not acknowledged, with headers and padding. Of a ring that a hostile peer writes to: any number.
+   * @throws ReactorError `ERR_CLOSED`.
+   */
   get used(): number {
+    if (this.#closed) throw new ReactorError('ERR_CLOSED', 'The ring is closed')
     return distance(Atomics.load(this.control, RingWord.Tail), Atomics.load(this.control, RingWord.Head))
   }
 
@@ -166,14 +172,27 @@ export class Ring implements Disposable {
     this.#mapping?.assertIntact()
   }
 
-  /** Unmaps the memory and closes the descriptors. Close its reader and its writer first: they throw `ERR_CLOSED` from then on. Idempotent. */
+  /**
+   * Rings both doorbells: reader and writer look once more. For who notices that the other side was killed, which may have happened between a
+   * commit and its ring; {@link RingLink} does it. A new reader or writer does it for the other side.
+   */
+  wake(): void {
+    eventfd.write(this.filled.fd, 1n)
+    eventfd.write(this.drained.fd, 1n)
+  }
+
+  /** Closes its reader and its writer on this side, unmaps the memory and closes the descriptors. Idempotent. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#mapping?.unmap()
-    this.#memory?.close()
-    this.filled.close()
-    this.drained.close()
+    try {
+      for (const end of this.ends) end[Symbol.dispose]()
+    } finally {
+      this.#mapping?.unmap()
+      this.#memory?.close()
+      this.filled.close()
+      this.drained.close()
+    }
   }
 
   /** `close()`, for `using`. */
