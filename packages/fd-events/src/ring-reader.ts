@@ -88,7 +88,6 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   /** Undefined before the first message, which says where the sequence is. */
   #next: number | undefined
   #sequence = 0
-  #armed = false
   /** What `WriterEnded` was when 'end' was told. */
   #endTold = 0
   /** While it delivers, what fails is an event; otherwise it is thrown. */
@@ -116,6 +115,7 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     Atomics.store(this.#control, RingWord.ReaderWaiting, 0)
     ring.ends.add(this)
     eventfd.write(ring.drained.fd, 1n) // the last one may have been killed when it was about to
+    this.#ringOneself() // for what is there already
   }
 
   /** The sequence number of the message that `next()` or `read()` found last. */
@@ -214,22 +214,17 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   }
 
   protected override get keepsSomething(): boolean {
-    return !this.#armed || this.#kept.length > 0
+    return this.#kept.length > 0
   }
 
   onRecord(): void {
-    this.#armed = false
     this.emitKept()
   }
 
-  override onSettle(): void {
-    this.#armed = false
-  }
-
-  /** Delivers one batch. */
+  /** Delivers one batch. While nobody wants it the bell is left ringing. */
   protected override emitKept(): void {
-    if (!this.flowing) return
-    this.#armed = this.#delivering = true
+    if (!this.flowing) return this.#ringOneself()
+    this.#delivering = true
     let more = true // also after a handler that throws
     try {
       this.#deliverKept()
@@ -306,10 +301,13 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   #goOn(more: boolean): void {
     this.release()
     if (this.#failure !== undefined) this.#tellFailure()
-    else if (!this.flowing) this.#armed = false
-    else if (more)
-      eventfd.write(this.fd, 1n) // its own bell: it goes on in another batch
+    else if (more || !this.flowing)
+      this.#ringOneself() // it goes on in another batch
     else this.#sleep()
+  }
+
+  #ringOneself(): void {
+    if (!this.closed) eventfd.write(this.fd, 1n)
   }
 
   #copy(at: number): Buffer {
@@ -323,7 +321,6 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
 
   /** Says that it sleeps, and looks once more. */
   #sleep(): void {
-    this.#armed = true
     const control = this.#control
     Atomics.store(control, RingWord.ReaderWaiting, 1)
     // After saying so, or the writer might end unseen; before the last look, so that what it had committed is seen.
