@@ -4,7 +4,7 @@
  * The connection stays open afterwards. While it does, the other process is there; the kernel ends it with the process, however that
  * ends. Both packets are JSON: `{ offer, version }`, then `{ accepted: true }` or `{ refused: reason }`.
  */
-import { once, ReactorError, type FdHandle, type Reactor } from '@fd-reactor/core'
+import { once, ReactorError, SystemError, type FdHandle, type Reactor } from '@fd-reactor/core'
 import { closeAll } from './passed-fds.js'
 import type { UnixAddress } from './unix-address.js'
 import { UnixSeqpacket } from './unix-seqpacket.js'
@@ -117,10 +117,14 @@ async function shakeHands<Result>(
         'ERR_TIMEOUT',
         `An offer of shared memory was not answered within ${timeout / 1e6} ms`,
       )
-    if (error instanceof ReactorError && error.code === 'ERR_CLOSED')
-      throw handshakeError('was not answered: the other side went away')
+    if (isOfSomebodyGone(error)) throw handshakeError('was not answered: the other side went away')
     throw error
   }
+}
+
+function isOfSomebodyGone(error: unknown): boolean {
+  if (error instanceof ReactorError) return error.code === 'ERR_CLOSED'
+  return error instanceof SystemError && (error.code === 'EPIPE' || error.code === 'ECONNRESET')
 }
 
 /** Empty for what is no JSON object: then nothing in it is right. */
