@@ -25,10 +25,8 @@ const collect = runInNewContext('gc') as () => void
 export function assertNothingLeft(): void {
   assertNoLeakedFds()
   let mappings = 0
-  let names: string[] = []
   beforeAll(() => {
     mappings = Mapping.live
-    names = readdirSync('/dev/shm')
   })
   afterAll(async () => {
     await until(() => {
@@ -36,10 +34,13 @@ export function assertNothingLeft(): void {
       return Mapping.live <= mappings
     }, 'the unmapping of every ring').catch(() => undefined)
     expect(Mapping.live).toBe(mappings)
-    expect(readdirSync('/dev/shm').filter((name) => !names.includes(name) && name.includes('ring'))).toEqual(
-      [],
-    )
+    expect(readdirSync('/dev/shm').filter((name) => name.startsWith(shmName('')))).toEqual([])
   })
+}
+
+/** A name in /dev/shm that belongs to this test file. */
+export function shmName(what: string): string {
+  return `fd-reactor-ring-${process.pid}-${what}`
 }
 
 /** The messages of what handlers throw out of the reactor meanwhile. */

@@ -3,10 +3,11 @@
  */
 import { FdHandle, once, type Reactor } from '@fd-reactor/core'
 import { eventfd } from '@fd-reactor/core/sys'
+import type {
+  Ring} from '@fd-reactor/fd-events';
 import {
   accept,
   offer,
-  Ring,
   UnixSeqpacket,
   UnixSeqpacketListener,
   type AcceptOptions,
@@ -146,7 +147,7 @@ test('is offered to a successor, who goes on where the one before it stopped', a
   await expect(mine.offer(abstractName())).rejects.toThrow(
     'The rings have a reader and a writer on the other side: wait for gone',
   )
-  const gone = new Promise((resolve) => mine.once('gone', resolve))
+  const gone = new Promise<void>((resolve) => mine.once('gone', resolve))
   first.close()
   await within(gone)
   const [left, right] = await pair(reactor)
