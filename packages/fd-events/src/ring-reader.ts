@@ -230,7 +230,7 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
       this.#deliverKept()
       more = this.#deliver()
     } catch (error) {
-      if (error !== this.#failure) throw error
+      if (this.#failure === undefined || error !== this.#failure) throw error
     } finally {
       this.#delivering = false
       this.#goOn(more)
@@ -288,7 +288,8 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   /** As `set()`, which costs more than all the rest for a small message. Buffer.allocUnsafe() takes many from one ArrayBuffer. */
   #copyWords(at: number, copy: Buffer): void {
     const { length } = copy
-    if (copy.buffer !== this.#poolWords.buffer) this.#poolWords = new Int32Array(copy.buffer)
+    if (copy.buffer !== this.#poolWords.buffer)
+      this.#poolWords = new Int32Array(copy.buffer, 0, copy.buffer.byteLength >> 2)
     const { words } = this
     const pool = this.#poolWords
     const from = at >> 2

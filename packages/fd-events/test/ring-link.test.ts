@@ -3,11 +3,11 @@
  */
 import { FdHandle, once, type Reactor } from '@fd-reactor/core'
 import { eventfd } from '@fd-reactor/core/sys'
-import type {
-  Ring} from '@fd-reactor/fd-events';
+import type { Ring } from '@fd-reactor/fd-events'
 import {
   accept,
   offer,
+  RingWriter,
   UnixSeqpacket,
   UnixSeqpacketListener,
   type AcceptOptions,
@@ -330,6 +330,29 @@ test('an acceptor whose offerer went away before the answer leaves nothing, or h
       accepted.close()
     }
   }
+})
+
+test('delivers what was committed by one that was killed before it rang', async () => {
+  const reactor = openReactor()
+  const rings = [openRing(), openRing()]
+  const [left, right] = await pair(reactor)
+  left.send(JSON.stringify({ offer: 'ring-pair', version: 1 }), { fds: rings.flatMap((ring) => ring.fds) })
+  const link = await within(accept(reactor, right))
+  const heard: string[] = []
+  link.reader.on('message', (bytes) => heard.push(String(bytes)))
+  const [ring] = rings
+  if (ring === undefined) return expect.unreachable()
+  const writer = new RingWriter(reactor, ring)
+  await until(() => Atomics.load(ring.control, 96) === 1, 'its sleep')
+  for (let turns = 0; turns < 10; turns++) await turn()
+  Atomics.store(ring.control, 96, 0) // it has taken this out, and is killed
+  writer.write(Buffer.from('last'))
+  for (let turns = 0; turns < 10; turns++) await turn()
+  expect(heard).toEqual([])
+  left.close()
+  await until(() => heard.length === 1)
+  expect(link.connected).toBe(false)
+  link.close()
 })
 
 test('takes a ring pair of one and the same ring without harm', async () => {
