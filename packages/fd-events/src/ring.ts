@@ -174,7 +174,7 @@ export class Ring implements Disposable {
 
   /**
    * Rings both doorbells: reader and writer look once more. For who notices that the other side was killed, which may have happened between a
-   * commit and its ring; {@link RingLink} does it. A new reader or writer does it for the other side.
+   * commit and its ring; {@link RingLink} does it. A new reader or writer does it for the other side. @throws ReactorError `ERR_CLOSED`.
    */
   wake(): void {
     eventfd.write(this.filled.fd, 1n)

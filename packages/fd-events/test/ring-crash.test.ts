@@ -143,9 +143,12 @@ test(
     }
     const all = heard
     await until(() => heard > all, 'a message of the last one', WAIT_MS)
-    const slowest = Math.max(...late)
+    late.sort((a, b) => a - b)
+    const [median = 0, most = 0, slowest = 0] = [0.5, 0.99, 1].map(
+      (part) => late[Math.ceil(part * kills) - 1],
+    )
     console.log(
-      `seed ${seed}: ${kills} kills, ${heard} messages in and ${writer.sequence} out; told after ${slowest.toFixed(1)} ms at the latest, ` +
+      `seed ${seed}: ${kills} kills, ${heard} messages in and ${writer.sequence} out; told after ${median.toFixed(1)} ms, ${most.toFixed(1)} (99 %), ${slowest.toFixed(1)} at the latest; ` +
         `${again} messages came again`,
     )
     expect(slowest).toBeLessThan(1000) // the requirement is 100 ms on a machine that has the time
