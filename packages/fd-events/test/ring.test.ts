@@ -43,9 +43,11 @@ describe('messages', () => {
   })
 
   test('wrap at every alignment, with what is left before the end skipped', () => {
+    const reactor = openManual()
     for (let place = 0; place < 4096; place += 8) {
-      const ring = openRing()
-      const { reader, writer } = openEnds(openManual(), (beginAt(ring, place), ring))
+      const ring = Ring.create({ capacity: 4096 })
+      beginAt(ring, place)
+      const { reader, writer } = openEnds(reactor, ring)
       for (const length of [2040, 0, 1, 7, 8, 9, 1000]) {
         writer.write(message(length, length))
         expect(reader.read()?.equals(message(length, length))).toBe(true)
@@ -157,6 +159,7 @@ describe('messages', () => {
   })
 
   test('of random lengths, batches, releases, deaths and successors are what a list would give', () => {
+    const reactor = openManual()
     const step = fc.oneof(
       fc.record({ kind: fc.constant('write' as const), length: fc.integer({ min: 0, max: 2040 }) }),
       fc.record({ kind: fc.constant('claim' as const), length: fc.integer({ min: 0, max: 600 }) }),
@@ -167,8 +170,7 @@ describe('messages', () => {
       fc.integer({ min: -1024, max: 1024 }),
       fc.integer({ min: -10, max: 10 }),
       (steps, place, sequence) => {
-        const reactor = openManual()
-        const ring = openRing()
+        const ring = Ring.create({ capacity: 4096 })
         beginAt(ring, place * 8, sequence)
         let { reader, writer } = openEnds(reactor, ring, { onFull: 'drop' })
         let claimed: Buffer[] = []
@@ -236,7 +238,6 @@ describe('messages', () => {
         reader.release()
         expect(ring.used).toBe(0)
         ring.close()
-        reactor.close()
       },
     )
     const seed = Number(process.env['FD_REACTOR_SEED'] ?? Date.now() & 0xfffffff)
