@@ -5,6 +5,15 @@
 export { minutes, ms, seconds, us } from './durations.js'
 export { inheritedListeners, type InheritedKind, type InheritedListener } from './activation.js'
 export type { ByteStream, Deferring } from './byte-stream.js'
+export {
+  Channel,
+  type ChannelCreateOptions,
+  type ChannelEvents,
+  type ChannelOptions,
+  type ChannelStats,
+} from './channel.js'
+export type { ChannelCodec } from './channel-codec.js'
+export type { ChannelEnd } from './channel-end.js'
 export { delimited, type DelimitedOptions } from './delimited.js'
 export { SocketDuplex, toDuplex } from './duplex.js'
 export { EventFd, type EventFdEvents, type EventFdFromOptions, type EventFdOptions } from './event-fd.js'

@@ -242,12 +242,13 @@ function layoutError(why: string): ReactorError {
   return new ReactorError('ERR_SHARED_LAYOUT', `The memory is no ring of one writer and one reader: ${why}`)
 }
 
-function bell(): FdHandle {
+/** An eventfd to sleep on. */
+export function bell(): FdHandle {
   return new FdHandle(eventfd.create(0n, false)).guard()
 }
 
 /** What `action` owns is disposed of, newest first, if it throws. */
-function owning<Result>(action: (own: <Thing extends Disposable>(thing: Thing) => Thing) => Result): Result {
+export function owning<Result>(action: (own: <Thing extends Disposable>(thing: Thing) => Thing) => Result): Result {
   const owned: Disposable[] = []
   try {
     return action((thing) => {
