@@ -9,6 +9,7 @@ import { constants } from 'node:os'
 import { InvalidArgumentError, program } from 'commander'
 import { benchBusyPoll } from './busypoll.js'
 import { benchCell } from './cell.js'
+import { benchChannel } from './channel.js'
 import { benchConnections } from './connections.js'
 import { benchDgram } from './dgram.js'
 import { benchDispatch } from './dispatch.js'
@@ -66,6 +67,7 @@ addBench('seqpacket', 'echo servers on a Unix socket of packets: ours and C epol
 addBench('shm', 'rings in shared memory: C, ours, MessagePort, process.send, a Unix socket', benchShm)
 addBench('mapped', 'random reads of a warm file: MappedFile and fs.readSync', benchMapped)
 addBench('cell', 'the newest sample in shared memory: our writer and C, beside 0, 1 and 4 readers', benchCell)
+addBench('channel', 'messages between two threads: Channel and MessagePort', benchChannel)
 addBench('dispatch', '200 ready eventfds per batch: ours and npm epoll', benchDispatch)
 
 // Servers are killed by an `exit` listener, which a signal's default action would skip.

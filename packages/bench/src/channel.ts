@@ -1,0 +1,72 @@
+/**
+ * Messages from one thread to another: a Channel, and a MessagePort's postMessage().
+ *
+ * Each run is a process of two threads; both kinds take turns in every round.
+ */
+import { output } from './child.js'
+import {
+  atLeast,
+  formatSpread,
+  parseFigures,
+  progress,
+  ratios,
+  spread,
+  type Effort,
+  type Report,
+} from './report.js'
+import { serverFile } from './server.js'
+
+const KINDS = ['object', 'json', 'bytes'] as const
+const NAMES = {
+  object: 'a small object, structured',
+  json: 'a small object, codec of JSON',
+  bytes: '64 bytes',
+}
+
+interface Sample {
+  round: number
+  kind: (typeof KINDS)[number]
+  channel: number
+  port: number
+}
+
+export async function benchChannel({ rounds, seconds }: Effort): Promise<Report> {
+  const samples: Sample[] = []
+  const run = async (how: string, kind: string): Promise<number> => {
+    const command = [process.execPath, serverFile('threads'), how, kind, String(seconds)]
+    return parseFigures(await output(command), ['messagesPerSecond']).messagesPerSecond
+  }
+  for (let round = 1; round <= rounds; round++) {
+    progress(`round ${round}/${rounds}`)
+    for (const kind of KINDS) {
+      samples.push({ round, kind, channel: await run('channel', kind), port: await run('port', kind) })
+    }
+  }
+  const series = (kind: string, how: 'channel' | 'port'): number[] =>
+    samples.filter((sample) => sample.kind === kind).map((sample) => sample[how])
+  const thousands = (values: readonly number[]): string => (spread(values).median / 1e3).toFixed(0)
+  const rows = KINDS.map((kind) => [
+    NAMES[kind],
+    thousands(series(kind, 'channel')),
+    thousands(series(kind, 'port')),
+    formatSpread(ratios(series(kind, 'channel'), series(kind, 'port'))),
+  ])
+  return {
+    title: `channel: messages from one thread to another, ${rounds} rounds of ${seconds} s`,
+    tables: [
+      {
+        caption: 'thousands a second, medians; ratios are taken round by round, median (min–max)',
+        rows: [['', 'Channel', 'postMessage()', 'times postMessage()'], ...rows],
+      },
+    ],
+    // What objects cost is their codec's: no bar.
+    bars: [
+      atLeast(
+        2,
+        'Channel, times postMessage(), 64 bytes',
+        ratios(series('bytes', 'channel'), series('bytes', 'port')),
+      ),
+    ],
+    samples,
+  }
+}
