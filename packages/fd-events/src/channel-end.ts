@@ -25,8 +25,8 @@ export interface ChannelEnd {
   readonly memory: readonly [out: SharedArrayBuffer, inward: SharedArrayBuffer]
   /** The numbers of the eventfds: `filled` and `drained` of each ring. They are the maker's. */
   readonly bells: readonly [number, number, number, number]
-  /** An eventfd of the maker and its count. */
-  readonly ticket: { readonly fd: number; readonly count: bigint }
+  /** An eventfd of the maker, and its count. */
+  readonly ticket: readonly [fd: number, count: bigint]
 }
 
 /** What an open end stands on. */
@@ -54,7 +54,7 @@ export function makeEnds(capacity: number): { mine: Standing; there: ChannelEnd 
       port: port2,
       memory: [inward, out],
       bells: [theirs.filled.fd, theirs.drained.fd, mine.filled.fd, mine.drained.fd],
-      ticket: { fd: ticket.fd, count },
+      ticket: [ticket.fd, count],
     }
     return { mine: standing(mine, theirs, port1, ticket), there }
   })
@@ -99,7 +99,7 @@ function duplicateOf(fd: number): FdHandle {
   }
 }
 
-function isThere({ fd, count }: ChannelEnd['ticket']): boolean {
+function isThere([fd, count]: ChannelEnd['ticket']): boolean {
   try {
     const [, shown = ''] = /eventfd-count:\s*([0-9a-f]+)/.exec(eventFdInfo(fd)) ?? []
     return BigInt(`0x${shown}`) === count
@@ -126,10 +126,8 @@ function assertEnd(value: unknown): asserts value is ChannelEnd {
     Array.isArray(bells) &&
     bells.length === 4 &&
     bells.every(isFd) &&
-    typeof ticket === 'object' &&
-    ticket !== null &&
-    'fd' in ticket &&
-    isFd(ticket.fd)
+    Array.isArray(ticket) &&
+    isFd(ticket[0])
   if (!good)
     throw new TypeError(
       "Channel.open() takes another channel's `there`, as it came through postMessage() or workerData with its port in the transfer list",

@@ -248,7 +248,9 @@ export function bell(): FdHandle {
 }
 
 /** What `action` owns is disposed of, newest first, if it throws. */
-export function owning<Result>(action: (own: <Thing extends Disposable>(thing: Thing) => Thing) => Result): Result {
+export function owning<Result>(
+  action: (own: <Thing extends Disposable>(thing: Thing) => Thing) => Result,
+): Result {
   const owned: Disposable[] = []
   try {
     return action((thing) => {
