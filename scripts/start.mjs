@@ -1,4 +1,5 @@
 /** `npm start`, `npm run client`, `npm run mmap-log`, `npm run bench`: set-up, then the program in this same process with what is left of argv. */
+/** `npm start`, `npm run client`, `npm run shm-stream`, `npm run bench`: set-up, then the program in this same process with what is left of argv. */
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { root, setUp } from './setup.mjs'
@@ -7,6 +8,7 @@ const programs = {
   daemon: 'packages/examples/dist/daemon/main.js',
   client: 'packages/examples/dist/daemon/client-main.js',
   'mmap-log': 'packages/examples/dist/mmap-log/main.js',
+  'shm-stream': 'packages/examples/dist/shm-stream/main.js',
   bench: 'packages/bench/dist/main.js',
 }
 
