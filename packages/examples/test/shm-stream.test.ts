@@ -98,7 +98,7 @@ test.each([
   ['uds', 'consumer'],
   ['uds', 'producer'],
 ])('over %s, a %s that is killed is replaced, and no frame is missed', async (transport, victim) => {
-  const run = new Run('--transport', transport, '--frames', '200', '--fps', '400', ...SMALL)
+  const run = new Run('--transport', transport, '--frames', '200', '--fps', '300', ...SMALL)
   const pid = await run.pid(victim)
   await run.out.find(/producer: sending from frame 0$/)
   process.kill(pid, 'SIGKILL')

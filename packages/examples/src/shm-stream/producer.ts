@@ -67,7 +67,7 @@ export class Producer implements Disposable {
     })
     this.#listener.on('connection', (stream) => this.#onConnection(stream))
     if (fps === undefined) return
-    this.#timer = TimerFd.every(reactor, 1e9 / fps)
+    this.#timer = TimerFd.every(reactor, Math.max(1, Math.round(1e9 / fps)))
     this.#timer.on('tick', (periods) => {
       this.#due = Math.min(this.#due + periods, options.slots) // what nobody was ready for is not made up for
       this.#schedule()
