@@ -12,7 +12,6 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { openReactor, socketPath } from '../../core/test/support/reactors.js'
 import { childEnded, until, within } from '../../core/test/support/wait.js'
 import { check, fill, lengthOf } from './fixtures/ring-crash-kit.mjs'
-import { installed, skippedWithout } from './message-helpers.js'
 import { assertNothingLeft, message } from './ring-helpers.js'
 
 assertNothingLeft()
@@ -28,7 +27,7 @@ test('it is what scripts/ring-header.mjs writes: run `npm run ring-header` after
   )
 })
 
-describe.skipIf(!installed('cc'))(`a program in C${skippedWithout('cc')}`, () => {
+describe('a program in C', () => {
   let folder = ''
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'fd-reactor-'))
