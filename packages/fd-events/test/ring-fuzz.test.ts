@@ -13,7 +13,7 @@ import { randomNumbers } from '../../core/test/support/random.js'
 import { openManual, settle } from '../../core/test/support/reactors.js'
 import { until } from '../../core/test/support/wait.js'
 import { Peer } from './message-helpers.js'
-import { assertNothingLeft, beginAt, message, openEnds, openRing, shmName } from './ring-helpers.js'
+import { assertNothingLeft, beginAt, message, openEnds, shmName } from './ring-helpers.js'
 
 assertNothingLeft()
 
