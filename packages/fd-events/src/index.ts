@@ -77,6 +77,17 @@ export {
   type OfferOptions,
   type RingLinkEvents,
 } from './ring-link.js'
+export { RingPeer, type RingPeerEvents } from './ring-peer.js'
+export {
+  BroadcastReader,
+  type BroadcastReaderEvents,
+  type BroadcastReaderOptions,
+} from './broadcast-reader.js'
+export {
+  BroadcastWriter,
+  type BroadcastWriterOptions,
+  type BroadcastWriterStats,
+} from './broadcast-writer.js'
 export { RingReader, type RingReaderEvents, type RingReaderOptions } from './ring-reader.js'
 export {
   RingWriter,

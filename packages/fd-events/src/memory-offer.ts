@@ -28,6 +28,11 @@ export interface OfferKind {
   fds: number
 }
 
+/** Numbers that go along with an offer. */
+export type OfferDetails = Readonly<Record<string, number>>
+/** What came with an offer: anything. */
+export type OfferHead = ReadonlyMap<string, unknown>
+
 const DEFAULT_TIMEOUT = 5e9
 const MAX_FDS = 16
 
@@ -38,9 +43,10 @@ export async function offerMemory(
   kind: OfferKind,
   fds: readonly FdHandle[],
   limits: OfferLimits,
+  details: OfferDetails = {},
 ): Promise<UnixSeqpacket> {
   return shakeHands(reactor, to, limits, async (connection, receive) => {
-    connection.send(JSON.stringify({ offer: kind.name, version: kind.version }), { fds })
+    connection.send(JSON.stringify({ ...details, offer: kind.name, version: kind.version }), { fds })
     const { head, fds: unasked } = await receive()
     closeAll(unasked)
     if (head.get('accepted') === true) return connection
@@ -56,7 +62,7 @@ export async function acceptMemory<Result extends Disposable>(
   reactor: Reactor,
   from: OfferPeer,
   kind: OfferKind,
-  use: (fds: FdHandle[]) => Result,
+  use: (fds: FdHandle[], head: OfferHead) => Result,
   limits: OfferLimits,
 ): Promise<[Result, UnixSeqpacket]> {
   return shakeHands(reactor, from, limits, async (connection, receive) => {
@@ -65,7 +71,7 @@ export async function acceptMemory<Result extends Disposable>(
     try {
       const wrong = whatIsWrong(head, fds.length, kind)
       if (wrong !== undefined) throw handshakeError(`of the other side ${wrong}`)
-      result = use(fds)
+      result = use(fds, head)
       connection.send(JSON.stringify({ accepted: true }))
       return [result, connection]
     } catch (error) {
@@ -78,7 +84,7 @@ export async function acceptMemory<Result extends Disposable>(
   })
 }
 
-function whatIsWrong(head: Head, count: number, kind: OfferKind): string | undefined {
+function whatIsWrong(head: OfferHead, count: number, kind: OfferKind): string | undefined {
   const name = head.get('offer')
   const version = head.get('version')
   if (name !== kind.name) return `is ${JSON.stringify(name)}, and not ${kind.name}`
@@ -88,8 +94,7 @@ function whatIsWrong(head: Head, count: number, kind: OfferKind): string | undef
   return undefined
 }
 
-type Head = ReadonlyMap<string, unknown>
-type Receive = () => Promise<{ head: Head; fds: FdHandle[] }>
+type Receive = () => Promise<{ head: OfferHead; fds: FdHandle[] }>
 
 async function shakeHands<Result>(
   reactor: Reactor,
@@ -127,8 +132,18 @@ function isOfSomebodyGone(error: unknown): boolean {
   return error instanceof SystemError && (error.code === 'EPIPE' || error.code === 'ECONNRESET')
 }
 
+/** A number that came with an offer. @throws ReactorError `ERR_SHARED_LAYOUT` when there is none that will do. */
+export function offeredNumber(head: OfferHead, name: string, limit = Number.MAX_SAFE_INTEGER): number {
+  const value = head.get(name)
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= limit) return value
+  throw new ReactorError(
+    'ERR_SHARED_LAYOUT',
+    `The offer of shared memory says that ${name} is ${String(value)}`,
+  )
+}
+
 /** Empty for what is no JSON object: then nothing in it is right. */
-function parse(bytes: Buffer): Head {
+function parse(bytes: Buffer): OfferHead {
   try {
     const value: unknown = JSON.parse(bytes.toString())
     return new Map(Object.entries(typeof value === 'object' && value !== null ? value : {}))

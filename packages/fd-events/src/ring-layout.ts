@@ -28,6 +28,10 @@ export const RING_VERSION = 1
 export const RingKind = {
   /** One writer, one reader. */
   Single: 1,
+  /** One writer, many readers, which never hold it up: broadcast-layout.ts. */
+  Broadcast: 2,
+  /** Many writers, one reader: many-writer-layout.ts. */
+  ManyWriters: 3,
 } as const
 
 /** Where a ring's words stand, in bytes from its beginning. */

@@ -39,6 +39,7 @@ export const RingWord = {
   WriterWaiting: RingOffset.WriterWaiting / 4,
 } as const
 
+const WHAT = 'ring of one writer and one reader'
 const CHECKS = { capacity: integer(1, MAX_CAPACITY) }
 
 /**
@@ -131,6 +132,7 @@ export class Ring implements Disposable {
       eventFdInfo(drained.fd)
       if (memory.size < RingOffset.Data + MIN_CAPACITY)
         throw layoutError(
+          WHAT,
           `it has ${memory.size} bytes, and a ring at least ${RingOffset.Data + MIN_CAPACITY}`,
         )
       const mapping = own(memory.map())
@@ -213,33 +215,51 @@ export function ringCapacity(wanted = 2 ** 20): number {
 
 /** Writes the header of an empty ring into zeroed memory. */
 export function formatRing(buffer: ArrayBufferLike, capacity: number): void {
-  const control = new Int32Array(buffer, 0, RingOffset.Data / 4)
+  formatHeader(new Int32Array(buffer, 0, RingOffset.Data / 4), RingKind.Single, capacity)
+}
+
+/** Writes the header that every kind of ring has into zeroed memory. */
+export function formatHeader(control: Int32Array, kind: number, capacity: number): void {
   control[RingWord.Version] = RING_VERSION
-  control[RingWord.Kind] = RingKind.Single
+  control[RingWord.Kind] = kind
   control[RingWord.Capacity] = capacity
   Atomics.store(control, RingWord.Magic, RING_MAGIC)
 }
 
 /** Read once, checked, and then used. */
 function checkedCapacity(control: Int32Array, size: number): number {
-  const magic = Atomics.load(control, RingWord.Magic)
-  if (magic !== RING_MAGIC) throw layoutError(`it begins with 0x${(magic >>> 0).toString(16)}`)
-  const version = control[RingWord.Version] ?? 0
-  if (version !== RING_VERSION)
-    throw layoutError(
-      `its version is ${version}, and this side knows ${RING_VERSION}: run the same release on both`,
-    )
-  const kind = control[RingWord.Kind] ?? 0
-  if (kind !== RingKind.Single) throw layoutError(`its kind is ${kind}`)
-  const capacity = control[RingWord.Capacity] ?? 0
+  const capacity = checkedHeader(control, RingKind.Single, WHAT)
   const fits = capacity >= MIN_CAPACITY && capacity <= size - RingOffset.Data
   if (!fits || (capacity & (capacity - 1)) !== 0)
-    throw layoutError(`its capacity is ${capacity}, in memory of ${size} bytes`)
+    throw layoutError(WHAT, `its capacity is ${capacity}, in memory of ${size} bytes`)
   return capacity
 }
 
-function layoutError(why: string): ReactorError {
-  return new ReactorError('ERR_SHARED_LAYOUT', `The memory is no ring of one writer and one reader: ${why}`)
+/** The capacity that a header tells, read once. Whether it fits is for the caller to check; `what` is what the memory should be. */
+export function checkedHeader(control: Int32Array, kind: number, what: string): number {
+  const magic = Atomics.load(control, RingWord.Magic)
+  if (magic !== RING_MAGIC) throw layoutError(what, `it begins with 0x${(magic >>> 0).toString(16)}`)
+  const version = control[RingWord.Version] ?? 0
+  if (version !== RING_VERSION)
+    throw layoutError(
+      what,
+      `its version is ${version}, and this side knows ${RING_VERSION}: run the same release on both`,
+    )
+  const found = control[RingWord.Kind] ?? 0
+  if (found !== kind) throw layoutError(what, `its kind is ${found}`)
+  return control[RingWord.Capacity] ?? 0
+}
+
+/** For memory that is not what it should be. */
+export function layoutError(what: string, why: string): ReactorError {
+  return new ReactorError('ERR_SHARED_LAYOUT', `The memory is no ${what}: ${why}`)
+}
+
+/** Wakes who sleeps by this word, unless somebody else does: who takes the value out of it rings. Whether it did. */
+export function wakeSleeper(control: Int32Array, word: number, fd: number): boolean {
+  if (Atomics.exchange(control, word, 0) === 0) return false
+  eventfd.write(fd, 1n)
+  return true
 }
 
 /** An eventfd to sleep on. */
