@@ -88,6 +88,18 @@ export {
   type BroadcastWriterOptions,
   type BroadcastWriterStats,
 } from './broadcast-writer.js'
+export {
+  ManyWriter,
+  type ManyWriterEvents,
+  type ManyWriterOptions,
+  type ManyWriterStats,
+} from './many-writer.js'
+export {
+  ManyWriterRing,
+  type ManyWriterRingEvents,
+  type ManyWriterRingOptions,
+  type ManyWriterRingStats,
+} from './many-writer-ring.js'
 export { RingReader, type RingReaderEvents, type RingReaderOptions } from './ring-reader.js'
 export {
   RingWriter,
