@@ -120,7 +120,7 @@ describe('when descriptors run out', () => {
       script(
         "listener.on('backoff', (error, delayNs) => told.push([error.code, error.syscall, delayNs / 1e6]))",
       ),
-      { under: ['prlimit', '--nofile=64:64'] },
+      { maxFiles: 64 },
     )
     expect(result).toMatchObject({ served: 0, recovered: 5, warnings: [] })
     const { batches, cpu, told } = result as { batches: number; cpu: number; told: unknown[] }
@@ -130,7 +130,7 @@ describe('when descriptors run out', () => {
   })
 
   test('without a listener it is one warning', async () => {
-    const result = await runForJson(script(''), { under: ['prlimit', '--nofile=64:64'] })
+    const result = await runForJson(script(''), { maxFiles: 64 })
     expect(result).toMatchObject({ served: 0, recovered: 5, warnings: ['FD_REACTOR_ACCEPT_BACKOFF'] })
   })
 
@@ -173,7 +173,7 @@ describe('when descriptors run out', () => {
   test.each(kinds)(
     'end() of a %s gives out who waits once there are some again',
     async (kind, make, connect) => {
-      const result = await runForJson(ending(make, connect, ''), { under: ['prlimit', '--nofile=64:64'] })
+      const result = await runForJson(ending(make, connect, ''), { maxFiles: 64 })
       expect(result).toEqual([
         ...[EMFILE, 20, false],
         ...['connection', 'connection', 'connection', 'close', `${kind} N`],
@@ -185,7 +185,7 @@ describe('when descriptors run out', () => {
     'end() of a %s goes on with the descriptors that come back',
     async (kind, make, connect) => {
       const script = ending(make, connect, 'closeSync(hoard.pop())')
-      const result = (await runForJson(script, { under: ['prlimit', '--nofile=64:64'] })) as unknown[]
+      const result = (await runForJson(script, { maxFiles: 64 })) as unknown[]
       expect(result.slice(0, 5)).toEqual(['connection', EMFILE, 20, false, 'connection'])
       expect(result.filter((each) => each === 'connection')).toHaveLength(3)
       expect(result.slice(-2)).toEqual(['close', `${kind} N`])
@@ -214,7 +214,7 @@ describe('when descriptors run out', () => {
       while (!client.closed || !server.closed) await turn()
       console.log(JSON.stringify(told))
       process.exit()`,
-      { under: ['prlimit', '--nofile=64:64'] },
+      { maxFiles: 64 },
     )
     expect(result).toEqual(['server has bye', 'server end', 'server close', 'client end', 'client close'])
   })
@@ -244,7 +244,7 @@ describe('when descriptors run out', () => {
       try { for (;;) { openSync('/dev/null'); room++ } } catch {}
       console.log(JSON.stringify([codes, room, reactor.sources().length]))
       process.exit()`,
-      { under: ['prlimit', '--nofile=64:64'] },
+      { maxFiles: 64 },
     )
     expect(result).toEqual([Array.from({ length: 7 }, () => 'EMFILE'), 1, 0])
   })

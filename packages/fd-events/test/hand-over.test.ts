@@ -515,7 +515,7 @@ describe('a connection that cannot be handed over', () => {
        const listeners = { web: (handle) => UnixListener.from(reactor, handle) }
        await events.takeOver(reactor, process.argv[1], { listeners, connections: true }).catch((error) => console.log(error.code))
        reactor.close()`,
-      { under: ['prlimit', '--nofile=120'], args: [older.control] },
+      { maxFiles: 120, args: [older.control] },
     )
     expect(result).toEqual({ code: 0, signal: null, stderr: '', stdout: 'ERR_FDS_TRUNCATED\n' })
     await until(() => older.failures.length === 1)
@@ -948,7 +948,7 @@ describe('limits', () => {
        await events.takeOver(reactor, process.argv[1], { listeners: {} }).catch((error) => console.log(error.message))
        console.log(reactor.sources().length)
        process.exit()`,
-      { under: ['prlimit', '--nofile=64'], args: [older.control] },
+      { maxFiles: 64, args: [older.control] },
     )
     expect(result).toMatchObject({
       code: 0,

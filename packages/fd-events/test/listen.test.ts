@@ -108,7 +108,7 @@ describe('fd:', () => {
        for (let n = 0; n < 20; n++) { gc(); await turn() }
        console.log(fstatSync(fd).isSocket())
        reactor.close()`,
-      { under: ['prlimit', '--nofile=64'], execArgv: ['--expose-gc'] },
+      { maxFiles: 64, execArgv: ['--expose-gc'] },
     )
     expect(result).toEqual({
       code: 0,

@@ -519,7 +519,7 @@ describe('stopping and refusing', () => {
       for (const fd of ballast) closeSync(fd)
       console.log(JSON.stringify([error, before - count()]))
       reactor.close()`,
-      { under: ['prlimit', '--nofile=64'] },
+      { maxFiles: 64 },
     )
     expect(result).toEqual(['EMFILE', 2])
   })

@@ -128,7 +128,7 @@ describe('what fails', () => {
        try { for (;;) openSync('/dev/null') } catch {}
        console.log(JSON.stringify(await connect().catch((error) => error.message)))
        process.exit()`,
-      { under: ['prlimit', '--nofile=64:64'] },
+      { maxFiles: 64 },
     )
     expect(told).toBe("EMFILE: too many open files, socket '127.0.0.1:9'")
   })

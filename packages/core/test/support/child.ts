@@ -29,7 +29,9 @@ const turn = () => new Promise((resolve) => setImmediate(resolve))
 export interface ChildOptions {
   /** Flags for node. */
   execArgv?: string[]
-  /** A command that runs node, such as `['prlimit', '--nofile=32']`. */
+  /** How many descriptors it may have, once the packages are imported: Node opens their files all at once. */
+  maxFiles?: number
+  /** A command that runs node, such as `['setpriv', '--reuid=1']`. */
   under?: string[]
   /** The script's arguments, `process.argv[1]` and on. */
   args?: string[]
@@ -56,7 +58,12 @@ export interface ChildResult {
 /** Runs an ES module script; `signal` is `'SIGKILL'` when it hung. */
 export async function runScript(script: string, options: ChildOptions = {}): Promise<ChildResult> {
   const { execArgv = [], under = [], args = [], timeoutMs = 15_000 } = options
-  const source = options.bare === true ? script : PRELUDE + script
+  const { maxFiles } = options
+  const limit =
+    maxFiles === undefined
+      ? ''
+      : `;(await import('node:child_process')).execFileSync('prlimit', ['--pid', process.pid, '--nofile=${maxFiles}:${maxFiles}'])\n`
+  const source = options.bare === true ? script : PRELUDE + limit + script
   const node = [process.execPath, ...execArgv, '--input-type=module', '-e', source, '--', ...args]
   const [command = '', ...rest] = [...under, ...node]
   // From here '@fd-reactor/core' resolves as it does for a user, to the built files.
