@@ -2,7 +2,7 @@
  * One end of a ring, or of two, whose descriptors are 3, 4, 5 and 6, 7, 8: `ring-ends write|read|ping|pong HOW COUNT BYTES`.
  *
  * write, read: COUNT messages of BYTES. HOW is `copy` (`write()`, and a copy for each `'message'`), `borrow` (claimed and
- * committed 32 at a time, a view for each `'message'`) or `claim` (the same, read in a loop, 64 at a time).
+ * committed 32 at a time, a view for each `'message'`) or `claim` (the same, read in a loop, 64 at a time; looks at the first 64 bytes).
  * ping, pong: COUNT round trips of 8 bytes over both rings. HOW is `poll` or `sleep`.
  */
 import process from 'node:process'
@@ -35,7 +35,8 @@ process.exit()
 
 async function write(): Promise<void> {
   const writer = new RingWriter(reactor, ringAt(3))
-  if (how === 'copy' || bytes > 4096) await writeCopies(writer)
+  if (bytes > 4096) await claimOneByOne(writer)
+  else if (how === 'copy') await writeCopies(writer)
   else claimBatches(writer)
   writer.close()
 }
@@ -43,6 +44,17 @@ async function write(): Promise<void> {
 async function writeCopies(writer: RingWriter): Promise<void> {
   const message = Buffer.alloc(bytes, 7)
   for (let sent = 0; sent < count; sent++) if (!writer.write(message)) await once(writer, 'drain')
+}
+
+/** What is large is copied once, to where it stays: `write()` would copy what finds no room a second time. */
+async function claimOneByOne(writer: RingWriter): Promise<void> {
+  const message = Buffer.alloc(bytes, 7)
+  for (let sent = 0; sent < count; sent++) {
+    let at = writer.claim(bytes)
+    for (; at < 0; at = writer.claim(bytes)) await once(writer, 'drain')
+    writer.bytes.set(message, at)
+    writer.commit()
+  }
 }
 
 function claimBatches(writer: RingWriter): void {
@@ -73,7 +85,7 @@ async function read(): Promise<void> {
   if (how === 'claim') {
     const reader = new RingReader(reactor, ring)
     const { words } = reader
-    const length = bytes >> 2
+    const length = Math.min(bytes, 64) >> 2
     let sum = 0
     while (seen < count) {
       let found = 0
@@ -86,6 +98,8 @@ async function read(): Promise<void> {
         if ((++found & 63) === 0) reader.release()
       }
       reader.release()
+      // Looking again at once would take the line of `head` from the writer each time.
+      if (found === 0) for (let pause = 0; pause < 200; pause++) sum ^= pause
     }
     print(begin, cpu, sum)
   } else {
@@ -94,7 +108,7 @@ async function read(): Promise<void> {
     await new Promise<void>((resolve) => {
       reader.on('message', (message: Buffer) => {
         if (seen++ === 0) first()
-        for (let at = 0; at < message.length; at += 4096) sum += message[at] ?? 0
+        for (let at = 0; at < message.length; at += 65_536) sum += message[at] ?? 0
         if (seen === count) resolve()
       })
     })
