@@ -6,8 +6,8 @@
 //   then StoreShared: fence, copy;                       LoadShared: copy, fence;
 //   then it says which version is there (release).       then it looks again whether the version still is.
 //
-// Words of 8 bytes are copied where both sides are aligned to them, and otherwise bytes, which is as right and
-// slower.
+// Words of 8 bytes are copied where both sides are aligned to them, and otherwise bytes, which is as right
+// and slower.
 #pragma once
 
 #include <atomic>
