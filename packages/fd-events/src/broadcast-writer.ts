@@ -18,8 +18,9 @@
  * because what plain JavaScript loads and stores do here is for no memory model to say.
  *
  * Sleeping: the reader stores `waiting` and then loads `head`; the writer stores `head` and then loads `waiting`, all four sequentially
- * consistent, so at least one of them sees the other (ring-writer.ts). What a reader does can keep the writer from nothing: its seat has the
- * only word of it that is looked at, and its eventfd is rung without ever blocking.
+ * consistent, so at least one of them sees the other (ring-writer.ts). A reader can hold the writer up in one way only: its seat has
+ * the only word of it that is looked at, and its eventfd is rung after a look whether it has room, between which and the ringing a
+ * hostile reader could clear O_NONBLOCK and fill it.
  */
 import { ReactorError, type FdHandle, type Mapping, type Reactor } from '@fd-reactor/core'
 import { abortSignal, checkOptions, integer } from '@fd-reactor/core/sys'
