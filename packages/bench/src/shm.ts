@@ -35,8 +35,8 @@ const LARGE_RING = 2 ** 24
 type Contender = readonly [name: string, run: (seconds: number) => Promise<number>]
 
 const MESSAGES: readonly Contender[] = [
-  ['C', async (seconds) => c('ring', 40e6 * seconds, 'messagesPerSecond')],
-  ['ours, claim and commit', async (seconds) => oneWay('claim', 20e6 * seconds)],
+  ['C', async (seconds) => c('ring', 140e6 * seconds, 'messagesPerSecond')],
+  ['ours, claim and commit', async (seconds) => oneWay('claim', 60e6 * seconds)],
   ['ours, borrow', async (seconds) => oneWay('borrow', 10e6 * seconds)],
   ['ours, a copy for each', async (seconds) => oneWay('copy', 5e6 * seconds)],
   ['Unix socket (seqpacket, ours)', async (seconds) => nodes('unix', 0.4e6 * seconds)],
@@ -101,7 +101,7 @@ export async function benchShm({ rounds, seconds }: Effort): Promise<Report> {
       atLeast(10, 'million messages per second, borrow', millions('ours, borrow')),
       atLeast(20, 'million messages per second, claim and commit', millions('ours, claim and commit')),
       atLeast(0.45, 'claim and commit, of C', perMessage('ours, claim and commit', 'C')),
-      atLeast(100, 'borrow, of process.send', perMessage('ours, borrow', 'process.send')),
+      atLeast(100, 'claim and commit, of process.send', perMessage('ours, claim and commit', 'process.send')),
       atLeast(
         20,
         'borrow, of MessagePort.postMessage',

@@ -56,8 +56,10 @@ export const RingOffset = {
   Data: 4096,
 } as const
 
+/** Not exported, and so a constant for V8, which loads and checks what is exported at each use. */
+const HEADER = 8
 /** Bytes of a record's header. */
-export const RECORD_HEADER = 8
+export const RECORD_HEADER = HEADER
 /** The `length` of what only fills the data up to its end. */
 export const PAD = -1
 /** The limits of a ring's capacity, both powers of two. */
@@ -66,12 +68,12 @@ export const MAX_CAPACITY = 2 ** 30
 
 /** How many bytes a message of `length` takes. */
 export function recordBytes(length: number): number {
-  return (length + RECORD_HEADER + 7) & ~7
+  return (length + HEADER + 7) & ~7
 }
 
 /** The longest message: wherever it begins, it and the padding before it fit into an empty ring. */
 export function maxMessageBytes(capacity: number): number {
-  return capacity / 2 - RECORD_HEADER
+  return capacity / 2 - HEADER
 }
 
 /** How many bytes lie from position `from` to position `to`. */

@@ -54,6 +54,9 @@ const CHECKS = {
   onFull: oneOf('wait', 'drop', 'error'),
   queueBytes: integer(0, Number.MAX_SAFE_INTEGER),
 }
+/** For the hot path: V8 loads and checks an import each time it is used. */
+const HEADER = RECORD_HEADER
+const sizeOf = recordBytes
 const DEFAULT_QUEUE_BYTES = 16 * 2 ** 20
 /** Up to here a loop is quicker than `set()`. */
 const SMALL_BYTES = 32
@@ -97,15 +100,16 @@ export class RingWriter extends Source<RingWriterEvents> {
   readonly #onFull: OnFull
   readonly #queueBytes: number
   readonly #losable: boolean
-  /** 0 once it is closed, so that every claim takes the slow way, where that is noticed. */
-  #capacity: number
   readonly #mask: number
   readonly #maxMessage: number
   #committed: number
   #claimed: number
+  /** Up to here there is room for messages side by side; whoever needs more, or must not have it, takes the slow way: `#claimed` when closed. */
+  #limit: number
   #sequence: number
+  /** What `#sequence` was at the last commit. */
+  #numbered: number
   #mark: number
-  #tail: number
   #written = 0
   #dropped = 0
   #rung = 0
@@ -121,7 +125,7 @@ export class RingWriter extends Source<RingWriterEvents> {
   constructor(reactor: Reactor, ring: Ring, options: RingWriterOptions = {}) {
     checkOptions('RingWriter', options, CHECKS)
     options.signal?.throwIfAborted()
-    const { head, tail, sequence, mark } = resume(ring)
+    const { head, sequence, mark } = resume(ring)
     super(reactor, ring.drained.duplicate(), { drain: Drain.Counter, interest: Interest.In }, options)
     this.#ring = ring
     this.#control = ring.control
@@ -130,12 +134,10 @@ export class RingWriter extends Source<RingWriterEvents> {
     this.#onFull = options.onFull ?? 'wait'
     this.#queueBytes = options.queueBytes ?? DEFAULT_QUEUE_BYTES
     this.#losable = ring.losable
-    this.#capacity = ring.capacity
     this.#mask = ring.capacity - 1
     this.#maxMessage = ring.maxMessage
-    this.#committed = this.#claimed = head
-    this.#tail = tail
-    this.#sequence = sequence
+    this.#committed = this.#claimed = this.#limit = head
+    this.#sequence = this.#numbered = sequence
     this.#mark = mark
     this.#control[RingWord.WriterWaiting] = 0
     Atomics.store(
@@ -186,26 +188,18 @@ export class RingWriter extends Source<RingWriterEvents> {
    * @throws ReactorError `ERR_MESSAGE_TOO_LARGE`, `ERR_RING_CORRUPT`, `ERR_CLOSED`.
    */
   claim(length: number): number {
-    const size = recordBytes(length)
-    let position = this.#claimed
-    let place = position & this.#mask
-    const space = spaceFor(place, size, this.#mask + 1)
+    const position = this.#claimed
     // Unsigned: a negative or a fractional length, too.
-    if (length >>> 0 !== length || length > this.#maxMessage) throw this.#tooLarge(length)
-    if ((position + space - this.#tail) >>> 0 > this.#capacity && !this.#lookForRoom(position, space))
-      return -1
-    if (space !== size) {
-      this.words[place >> 2] = PAD
-      position = (position + space - size) | 0
-      place = 0
-    }
-    const word = place >> 2
-    this.words[word] = length
-    this.words[word + 1] = this.#sequence
-    this.#sequence = (this.#sequence + 1) | 0
-    this.#claimed = (position + size) | 0
-    this.#written++
-    return place + RECORD_HEADER
+    if (length >>> 0 !== length || length > ((this.#limit - position) | 0) - HEADER)
+      return this.#claimSlowly(length)
+    const place = position & this.#mask
+    const sequence = this.#sequence | 0 // without `| 0`, it goes through a double
+    const { words } = this
+    words[place >> 2] = length
+    words[(place >> 2) + 1] = sequence
+    this.#sequence = (sequence + 1) | 0
+    this.#claimed = (position + sizeOf(length)) | 0
+    return place + HEADER
   }
 
   /** Commits what was claimed: the reader sees all of it from now on, and is woken if it sleeps. @throws ReactorError `ERR_CLOSED`. */
@@ -216,6 +210,8 @@ export class RingWriter extends Source<RingWriterEvents> {
     control[this.#mark] = position
     control[this.#mark + 1] = this.#sequence
     this.#mark = RingWord.Mark0Position + RingWord.Mark1Position - this.#mark
+    this.#written += (this.#sequence - this.#numbered) >>> 0
+    this.#numbered = this.#sequence
     this.#committed = position
     Atomics.store(control, RingWord.Head, position)
     if (Atomics.load(control, RingWord.ReaderWaiting) !== 0) this.#ringReader()
@@ -224,9 +220,7 @@ export class RingWriter extends Source<RingWriterEvents> {
   /** No message follows: the reader tells `'end'` once it has read what is there. What waits here, or is not committed, is gone. Idempotent. */
   override close(): void {
     if (this.closed) return
-    this.#capacity = 0
-    this.#claimed = this.#committed
-    this.#tail = this.#claimed - 1 // no room for anything
+    this.#claimed = this.#limit = this.#committed
     this.#queue.length = 0
     this.#ring.ends.delete(this)
     Atomics.store(this.#control, RingWord.WriterEnded, Atomics.load(this.#control, RingWord.WriterEnded) | 1)
@@ -278,16 +272,26 @@ export class RingWriter extends Source<RingWriterEvents> {
     else for (let index = 0; index < length; index++) bytes[at + index] = message[index] ?? 0
   }
 
-  /** Looks at how far the reader is. */
-  #lookForRoom(position: number, space: number): boolean {
+  /** Looks at how far the reader is, and passes the end of the data. */
+  #claimSlowly(length: number): number {
     this.assertOpen()
-    const used = this.#used()
-    const others = this.#queue.length > 0 && !this.#flushing
-    if (!others) this.#tail = (position - used) | 0
-    if (!others && used + space <= this.#capacity) return true
-    this.#wanted = wantedRoom(space, this.#capacity)
-    if (this.flowing) this.#arm()
-    return false
+    if (length >>> 0 !== length || length > this.#maxMessage) throw this.#tooLarge(length)
+    const capacity = this.#mask + 1
+    const size = recordBytes(length)
+    const space = spaceFor(this.#claimed & this.#mask, size, capacity)
+    const free = capacity - this.#used()
+    if (space > free || (this.#queue.length > 0 && !this.#flushing)) {
+      this.#wanted = wantedRoom(space, capacity)
+      if (this.flowing) this.#arm()
+      return -1
+    }
+    if (space !== size) {
+      this.words[(this.#claimed & this.#mask) >> 2] = PAD
+      this.#claimed = (this.#claimed + space - size) | 0
+    }
+    const room = Math.min(free - space + size, capacity - (this.#claimed & this.#mask))
+    this.#limit = (this.#claimed + Math.min(room, this.#maxMessage + RECORD_HEADER)) | 0
+    return this.claim(length)
   }
 
   /** How many bytes are taken. `tail` is read once, checked, and then used: it may be anything. */
@@ -295,7 +299,7 @@ export class RingWriter extends Source<RingWriterEvents> {
     if (this.#losable) this.#assertIntact()
     const tail = Atomics.load(this.#control, RingWord.Tail)
     const used = distance(tail, this.#claimed)
-    if (used <= this.#capacity && (tail & 7) === 0) return used
+    if (used <= this.#mask + 1 && (tail & 7) === 0) return used
     if (this.#losable) this.#assertIntact() // rather than what a lost page reads as
     throw this.#broken(
       new ReactorError(
@@ -325,8 +329,8 @@ export class RingWriter extends Source<RingWriterEvents> {
     }
     this.#queue.push(Uint8Array.prototype.slice.call(message)) // the caller's memory is free again when write() returns
     this.#queuedBytes += recordBytes(message.length)
-    this.#tail = (this.#claimed - this.#capacity) | 0 // no claim may overtake it: as if the ring were full
-    if (this.#wanted === 0) this.#wanted = wantedRoom(0, this.#capacity)
+    this.#limit = this.#claimed // no claim may overtake it
+    if (this.#wanted === 0) this.#wanted = wantedRoom(0, this.#mask + 1)
     this.update()
     if (!this.#armed) this.#arm()
     return false
@@ -347,11 +351,12 @@ export class RingWriter extends Source<RingWriterEvents> {
       this.commit()
       this.update()
     }
+    if (this.#queue.length > 0) this.#limit = this.#claimed
     return this.#queue.length === 0
   }
 
   #hasRoom(): boolean {
-    return this.#used() <= this.#capacity - this.#wanted
+    return this.#used() <= this.#mask + 1 - this.#wanted
   }
 
   /** Says that it sleeps, and looks once more. */
@@ -393,7 +398,7 @@ export class RingWriter extends Source<RingWriterEvents> {
 }
 
 /** Where a new writer begins: the mark whose position is `head` has the sequence number. */
-function resume(ring: Ring): { head: number; tail: number; sequence: number; mark: number } {
+function resume(ring: Ring): { head: number; sequence: number; mark: number } {
   ring.assertIntact()
   const { control, capacity } = ring
   const head = Atomics.load(control, RingWord.Head)
@@ -407,5 +412,5 @@ function resume(ring: Ring): { head: number; tail: number; sequence: number; mar
     )
   }
   const mark = marks.find((each) => each !== current) ?? current
-  return { head, tail, sequence: control[current + 1] ?? 0, mark }
+  return { head, sequence: control[current + 1] ?? 0, mark }
 }

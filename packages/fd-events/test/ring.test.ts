@@ -305,6 +305,24 @@ describe('a full ring', () => {
     expect(readAll(reader).map(({ length }) => length)).toEqual([1000, 2000, 10])
   })
 
+  test("'wait': no claim overtakes what still waits after others have gone into the ring", () => {
+    const reactor = openManual()
+    const { reader, writer } = openEnds(reactor)
+    const lengths = [2040, 2032, 1000, 2000]
+    for (const [i, length] of lengths.entries()) writer.write(message(i, length))
+    expect(writer.stats.queued).toBe(2)
+    expect(reader.read()).toEqual(message(0, 2040))
+    settle(reactor)
+    expect(writer.stats.queued).toBe(1)
+    expect(writer.claim(10)).toBe(-1)
+    for (const [i, length] of lengths.slice(1, 3).entries())
+      expect(reader.read()).toEqual(message(i + 1, length))
+    settle(reactor)
+    writer.claim(10)
+    writer.commit()
+    expect(readAll(reader).map(({ length }) => length)).toEqual([2000, 10])
+  })
+
   test("'drop': drops and counts", () => {
     const { reader, writer } = openEnds(openManual(), openRing(), { onFull: 'drop' })
     for (let i = 0; i < 7; i++) expect(writer.write(message(i, 1000))).toBe(i < 4)
