@@ -95,6 +95,8 @@ export class Mapping implements Disposable {
   readonly label: string
   /** Whether stores into it reach the memory. */
   readonly writable: boolean
+  /** Whether somebody else can cut its memory short, because it is not sealed. */
+  readonly losable: boolean
 
   /** `label` names it in errors. @throws SystemError `ENOMEM`, `EPERM`, `EACCES`, `EINVAL`. */
   constructor(fd: number, request: MappingRequest, label: string) {
@@ -106,6 +108,7 @@ export class Mapping implements Disposable {
     this.#handle = made
     this.label = label
     this.writable = write
+    this.losable = losable
     noticeTransfers(made)
     try {
       if (lock) check(native().lockMemory(made), 'mlock', { path: label, hint: LOCK_HINT })

@@ -67,6 +67,13 @@ export function publish(writer: LatestCellWriter<(typeof Sample)['declared']>): 
   writer.publish()
 }
 
+/** The same in place. */
+export function commit(writer: LatestCellWriter<(typeof Sample)['declared']>): void {
+  const { word } = writer.claim()
+  for (let at = 0; at < 8; at++) word[at] = (writer.sequence + 1) * (at + 1)
+  writer.commit()
+}
+
 /** What a reader has is the sample that its sequence says. */
 export function expectWhole(reader: LatestCellReader<(typeof Sample)['declared']>): void {
   expect([...reader.value.word]).toEqual(Array.from({ length: 8 }, (_, at) => reader.sequence * (at + 1)))

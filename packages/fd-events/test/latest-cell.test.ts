@@ -13,6 +13,7 @@ import {
   cellMemory,
   cellPair,
   CellProcess,
+  commit,
   compiled,
   expectWhole,
   publish,
@@ -59,6 +60,35 @@ describe('one process', () => {
       writer.publish()
       expect([reader.read(), reader.value.a, reader.value.b]).toEqual([true, 7, i])
     }
+  })
+
+  test('samples written in place follow those that were published, and the other way round', () => {
+    const { writer, reader } = cellPair({ slots: 4 })
+    const random = randomNumbers(SEED)
+    for (let i = 1; i <= 200; i++) {
+      if (random(2) === 0) commit(writer)
+      else publish(writer)
+      expect([reader.read(), reader.sequence, writer.sequence], `seed ${SEED}`).toEqual([true, i, i])
+      expectWhole(reader)
+    }
+    writer.claim().word.fill(7) // not committed
+    expect(reader.read()).toBe(false)
+    commit(writer)
+    reader.read()
+    expectWhole(reader)
+  })
+
+  test('the sequence passes 2^32', () => {
+    const { mapping } = cellPair()
+    new BigUint64Array(mapping.buffer)[SEQUENCE_AT / 8] = 2n ** 32n - 3n
+    const writer = new LatestCellWriter(mapping, Sample)
+    const reader = new LatestCellReader(mapping, Sample)
+    for (let i = 2 ** 32 - 2; i < 2 ** 32 + 3; i++) {
+      commit(writer)
+      expect([reader.read(), reader.sequence, writer.sequence]).toEqual([true, i, i])
+      expectWhole(reader)
+    }
+    expect(new LatestCellWriter(mapping, Sample).sequence).toBe(2 ** 32 + 2)
   })
 
   test('several cells share a mapping', () => {
@@ -113,6 +143,9 @@ describe('one process', () => {
       function step(i) {
         writer.value.position = i + 0.5; writer.value.axes[3] = i / 3; writer.value.stamp = i * 2 ** 20
         writer.publish()
+        const place = writer.claim()
+        place.position = i - 0.5; place.axes[3] = i / 7; place.stamp = i * 2 ** 21
+        writer.commit()
         if (reader.read())
           sum[0] += reader.value.position + reader.value.axes[3] + reader.value.stamp + reader.sequence
       }
@@ -134,9 +167,14 @@ describe('one process', () => {
 })
 
 describe('several processes', () => {
-  test.each([1, 4])(
-    'a writer at full speed and %i readers: no torn sample',
-    async (count) => {
+  test.each([
+    { count: 1, how: 'publish' },
+    { count: 4, how: 'publish' },
+    { count: 1, how: 'commit' },
+    { count: 4, how: 'commit' },
+  ])(
+    'a writer at full speed ($how) and readers ($count): no torn sample',
+    async ({ count, how }) => {
       const { memory, mapping } = cellMemory()
       new LatestCellWriter(mapping, Sample)
       const readers = await Promise.all(
@@ -144,19 +182,40 @@ describe('several processes', () => {
           CellProcess.node(memory, 'read', String(READS / 2 / count)),
         ),
       )
-      const writer = await CellProcess.node(memory, 'write')
+      const writer = await CellProcess.node(memory, 'write', how)
       const limit = 20_000 + READS / 100
       const seen = await Promise.all(readers.map(async (reader) => reader.figures(limit)))
       writer.child.kill('SIGTERM')
       const written = await writer.figures()
-      if (process.env['FD_REACTOR_CELL_READS'] !== undefined) console.log(READS / 2, seen, written)
+      if (process.env['FD_REACTOR_CELL_READS'] !== undefined) console.log(READS / 2, how, seen, written)
       for (const figures of seen) expect(figures).toMatchObject({ torn: 0, older: 0 })
-      // Nothing but publish() counts up, so nothing was repeated because of a reader.
+      // Nothing else counts up, so nothing was repeated because of a reader.
       const { published, sequence } = written as { published: number; sequence: number }
       expect([sequence, published > 0]).toEqual([published, true])
       await Promise.all([...readers, writer].map(async ({ child }) => childEnded(child)))
     },
     30_000 + READS / 50,
+  )
+
+  test(
+    'a program in C reads what is written in place at full speed: no torn sample',
+    async () => {
+      const { memory, mapping } = cellMemory()
+      new LatestCellWriter(mapping, Sample)
+      const reader = new CellProcess(memory, [compiled(cSource), 'read'])
+      expect(await reader.line()).toBe('ready')
+      const writer = await CellProcess.node(memory, 'write', 'commit')
+      const look = new LatestCellReader(mapping, Sample)
+      await until(() => look.read() && look.sequence > READS, 'as many samples', 60_000 + READS / 500)
+      writer.child.kill('SIGTERM')
+      reader.child.kill('SIGTERM')
+      const seen = (await reader.figures()) as { fresh: number; torn: number }
+      if (process.env['FD_REACTOR_CELL_READS'] !== undefined) console.log(seen, await writer.figures())
+      expect(seen).toMatchObject({ torn: 0 })
+      expect(seen.fresh).toBeGreaterThan(READS / 1000)
+      await Promise.all([reader, writer].map(async ({ child }) => childEnded(child)))
+    },
+    70_000 + READS / 500,
   )
 
   test(`a writer killed ${KILLS} times leaves its last sample, and the next goes on`, async () => {
@@ -167,7 +226,7 @@ describe('several processes', () => {
     for (let kill = 0; kill < KILLS; kill++) {
       const inNode = kill % 20 === 19
       const writer = inNode
-        ? await CellProcess.node(memory, 'write')
+        ? await CellProcess.node(memory, 'write', kill % 40 === 19 ? 'publish' : 'commit')
         : new CellProcess(memory, [program, 'write', '60'])
       await until(() => reader.read() && reader.sequence > last, 'a sample of the next writer')
       for (let more = random(3000); more > 0; more--) if (reader.read()) expectNumbers(reader)
@@ -258,6 +317,7 @@ describe('a hostile peer', () => {
       attempt(() => reader.read())
       attempt(() => new LatestCellReader(mapping, Sample).read())
       attempt(() => writer.publish())
+      attempt(() => commit(writer))
       attempt(() => new LatestCellWriter(mapping, Sample).publish())
     }
     const allowed = ['ERR_SHARED_LAYOUT', 'ERR_CELL_CORRUPT', 'ERR_CELL_LAPPED']
@@ -327,9 +387,7 @@ describe('a hostile peer', () => {
     ftruncateSync(memory.handle.fd, 0)
     const lost = expect.objectContaining({ code: 'ERR_MEMORY_LOST' })
     expect(() => reader.read()).toThrow(lost)
-    expect(() => {
-      writer.publish()
-    }).toThrow(lost)
+    for (const action of [() => writer.publish(), () => commit(writer)]) expect(action).toThrow(lost)
   })
 })
 
@@ -346,10 +404,9 @@ describe('unmapping', () => {
         /^LatestCell at 0 in SharedMemory \d+: its memory was unmapped. Make it anew on a new mapping$/,
       ),
     })
-    expect(() => {
-      writer.publish()
-    }).toThrow(closed)
-    expect(() => reader.read()).toThrow(closed)
+    for (const action of [() => writer.publish(), () => writer.commit(), () => reader.read()])
+      expect(action).toThrow(closed)
+    expect(() => writer.claim()).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }))
     expectWhole(reader)
     expect(() => new LatestCellReader(theirs, Sample)).toThrow(
       expect.objectContaining({ code: 'ERR_CLOSED' }),
@@ -389,14 +446,13 @@ describe('unmapping', () => {
     const transfer: unknown = Reflect.get(buffer, 'transfer') // since Node 22
     if (typeof transfer !== 'function') return
     const moved: unknown = Reflect.apply(transfer, buffer, [])
-    expect(() => {
-      writer.publish()
-    }).toThrow(
-      expect.objectContaining({
-        code: 'ERR_CLOSED',
-        message: expect.stringMatching(/: the buffer behind its value was transferred. Make it anew$/),
-      }),
-    )
+    for (const action of [() => writer.publish(), () => writer.commit()])
+      expect(action).toThrow(
+        expect.objectContaining({
+          code: 'ERR_CLOSED',
+          message: expect.stringMatching(/: the buffer behind its value was transferred. Make it anew$/),
+        }),
+      )
     expect(moved).toBeInstanceOf(ArrayBuffer)
   })
 })

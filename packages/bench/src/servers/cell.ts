@@ -1,4 +1,4 @@
-/** One end of a cell with ours: `cell write SECONDS`, or `cell read` until SIGTERM; the memory is descriptor 3, as for c/cell.c. */
+/** One end of a cell with ours: `cell write SECONDS publish|commit`, or `cell read` until SIGTERM; the memory is descriptor 3, as for c/cell.c. */
 import { setImmediate } from 'node:timers/promises'
 import { FdHandle } from '@fd-reactor/core'
 import { LatestCellReader, LatestCellWriter, SharedMemory } from '@fd-reactor/fd-events'
@@ -7,7 +7,7 @@ import { Sample } from '../cell-sample.js'
 type Writer = LatestCellWriter<(typeof Sample)['declared']>
 
 const BATCH = 1000
-const [role = '', seconds = '1'] = process.argv.slice(2)
+const [role = '', seconds = '1', how = 'publish'] = process.argv.slice(2)
 const memory = SharedMemory.from(FdHandle.adopt(3))
 const mapping = memory.map()
 memory.close()
@@ -17,9 +17,10 @@ else await readAll()
 
 function write(seconds: number): void {
   const writer = new LatestCellWriter(mapping, Sample)
-  publishUntil(writer, performance.now() + seconds * 250)
+  const until = how === 'commit' ? commitUntil : publishUntil
+  until(writer, performance.now() + seconds * 250)
   const [begin, first, cpu] = [performance.now(), writer.sequence, process.cpuUsage()]
-  publishUntil(writer, begin + seconds * 1000)
+  until(writer, begin + seconds * 1000)
   const count = writer.sequence - first
   const used = process.cpuUsage(cpu)
   const perSecond = (count / (performance.now() - begin)) * 1e3
@@ -31,18 +32,31 @@ function publishUntil(writer: Writer, end: number): void {
   let sample = writer.sequence
   while (performance.now() < end) {
     for (let i = 0; i < BATCH; i++) {
-      sample++
-      value.a = sample
-      value.b = sample * 2
-      value.c = sample * 3
-      value.d = sample * 4
-      value.e = sample * 5
-      value.f = sample * 6
-      value.g = sample * 7
-      value.h = sample * 8
+      store(value, ++sample)
       writer.publish()
     }
   }
+}
+
+function commitUntil(writer: Writer, end: number): void {
+  let sample = writer.sequence
+  while (performance.now() < end) {
+    for (let i = 0; i < BATCH; i++) {
+      store(writer.claim(), ++sample)
+      writer.commit()
+    }
+  }
+}
+
+function store(value: Writer['value'], sample: number): void {
+  value.a = sample
+  value.b = sample * 2
+  value.c = sample * 3
+  value.d = sample * 4
+  value.e = sample * 5
+  value.f = sample * 6
+  value.g = sample * 7
+  value.h = sample * 8
 }
 
 async function readAll(): Promise<void> {
