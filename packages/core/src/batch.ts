@@ -3,6 +3,7 @@
  *
  * A cursor over the records rather than an object for each: nothing is allocated on the way to a handler.
  */
+import { Buffer } from 'node:buffer'
 import type { FdHandle } from './fd-handle.js'
 import type { NativeReactor } from './sys/native.js'
 

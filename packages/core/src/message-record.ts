@@ -3,6 +3,7 @@
  *
  * The layouts are those of native/record.h and native/message.cc; change both together. Everything is 8-byte aligned.
  */
+import { Buffer } from 'node:buffer'
 import type { BatchRecord } from './batch.js'
 import { FdHandle } from './fd-handle.js'
 import { MessageFlag } from './sys/constants.js'

@@ -5,6 +5,7 @@
  * copy. The argument for memory order is in broadcast-writer.ts. Each value in the ring is loaded once, checked, and then used: the
  * writer may be hostile.
  */
+import { Buffer } from 'node:buffer'
 import { ReactorError, sourceOptionChecks } from '@fd-reactor/core'
 import type { FdHandle, Mapping, Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
 import { checkOptions, oneOf, type PeerCredentials } from '@fd-reactor/core/sys'

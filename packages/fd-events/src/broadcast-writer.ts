@@ -22,6 +22,7 @@
  * the only word of it that is looked at, and its eventfd is rung after a look whether it has room, between which and the ringing a
  * hostile reader could clear O_NONBLOCK and fill it.
  */
+import { Buffer } from 'node:buffer'
 import { ReactorError, type FdHandle, type Mapping, type Reactor } from '@fd-reactor/core'
 import { abortSignal, checkOptions, integer } from '@fd-reactor/core/sys'
 import {

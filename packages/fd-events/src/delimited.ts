@@ -4,6 +4,7 @@
  * Within a chunk the delimiter is searched by Node's `indexOf`. How much of one a chunk ends with is carried over by the automaton
  * of Knuth, Morris and Pratt, so no byte is looked at again, however the chunks are cut.
  */
+import { Buffer } from 'node:buffer'
 import { checkOptions } from '@fd-reactor/core/sys'
 import {
   bytesOf,

@@ -5,6 +5,7 @@
  * time and is called back when the kernel has taken its bytes; what is written meanwhile leaves joined. From the moment in which
  * the peer's end was pushed, the stream's error or close waits until that end was read, so that last words are heard.
  */
+import { Buffer } from 'node:buffer'
 import { ReactorError, SystemError } from '@fd-reactor/core'
 import { Duplex } from 'node:stream'
 import type { StreamSocket } from './stream-socket.js'

@@ -4,6 +4,7 @@
  * A frame that lies whole in a chunk is a part of it. Of one that does not, what has come is copied into memory that doubles as it
  * fills and never exceeds what the codec allows, so the work is linear in the bytes, however they are cut.
  */
+import { Buffer } from 'node:buffer'
 import { ReactorError } from '@fd-reactor/core'
 import { integer } from '@fd-reactor/core/sys'
 

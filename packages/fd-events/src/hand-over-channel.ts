@@ -5,6 +5,7 @@
  * that gives up while it waits shuts its reading first and looks at what is there already: the kernel either queued the other's last
  * word before or refuses it, so that both sides know the same.
  */
+import { Buffer } from 'node:buffer'
 import { ReactorError, type FdHandle, type Reactor } from '@fd-reactor/core'
 import { socket as sys } from '@fd-reactor/core/sys'
 import { deadline } from './deadlines.js'

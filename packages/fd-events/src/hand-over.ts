@@ -9,6 +9,7 @@
  *    what each had not delivered and not sent, and the descriptor if it was not offered before. The successor closes its copies of the
  *    others. Then the control socket goes.
  */
+import { Buffer } from 'node:buffer'
 import process from 'node:process'
 import { FdHandle, MAX_FDS, ReactorError, type Reactor } from '@fd-reactor/core'
 import { abortSignal, checkOptions, func, transfer } from '@fd-reactor/core/sys'

@@ -101,9 +101,9 @@ export {
   type ManyWriterRingStats,
 } from './many-writer-ring.js'
 export { RingReader, type RingReaderEvents, type RingReaderOptions } from './ring-reader.js'
+export type { BacklogOptions, OnFull } from './ring-backlog.js'
 export {
   RingWriter,
-  type OnFull,
   type RingWriterEvents,
   type RingWriterOptions,
   type RingWriterStats,

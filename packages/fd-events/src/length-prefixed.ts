@@ -1,6 +1,7 @@
 /**
  * Frames that begin with their length.
  */
+import { Buffer } from 'node:buffer'
 import { checkOptions, oneOf } from '@fd-reactor/core/sys'
 import {
   bytesOf,

@@ -4,6 +4,7 @@
  * They are cut as bytes and decoded whole, so a character that lies in two chunks is none of our worry. In UTF-8 and Latin-1 no other
  * character has the byte of a newline in it.
  */
+import { Buffer } from 'node:buffer'
 import { checkOptions, oneOf } from '@fd-reactor/core/sys'
 import { bordersOf, DelimitedDecoder } from './delimited.js'
 import { bytesOf, DEFAULT_MAX_FRAME, frameSize, invalidFrame, partOf, tooLarge } from './framing.js'

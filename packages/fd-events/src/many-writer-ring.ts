@@ -4,6 +4,7 @@
  * It reads slot after slot. A slot that is claimed by a writer whose connection has ended is given up in its place. The layout is in
  * many-writer-layout.ts, the argument for memory order in many-writer.ts.
  */
+import { Buffer } from 'node:buffer'
 import { ReactorError, sourceOptionChecks } from '@fd-reactor/core'
 import type { FdHandle, Mapping, Reactor, SourceEvents, SourceOptions, SourceStats } from '@fd-reactor/core'
 import { abortSignal, checkOptions, integer } from '@fd-reactor/core/sys'

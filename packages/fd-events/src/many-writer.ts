@@ -17,6 +17,7 @@
  * after the slots before it were claimed: nothing is lost or torn, only this one message comes late. `head` may be moved by one that slept for
  * exactly 2^32 messages; the reader sees a free slot behind `head`, which cannot be otherwise, and gives it up as if its writer had died.
  */
+import { Buffer } from 'node:buffer'
 import { Drain, Interest, ReactorError, Source, sourceOptionChecks } from '@fd-reactor/core'
 import type { FdHandle, Mapping, Reactor, SourceEvents, SourceStats } from '@fd-reactor/core'
 import { checkOptions } from '@fd-reactor/core/sys'

@@ -5,6 +5,7 @@
  * pages of a file (somebody truncates it, the disk fails), so every mapping stands in the table of native/lost-pages.h, and
  * each call looks first whether all is still there.
  */
+import { Buffer } from 'node:buffer'
 import { constants as fs, fstatSync } from 'node:fs'
 import { FdHandle, Mapping, ReactorError, SystemError, type MemoryAdvice } from '@fd-reactor/core'
 import { checkOptions, file as files, memory } from '@fd-reactor/core/sys'

@@ -1,6 +1,7 @@
 /**
  * What a received message is handed over as: its bytes, and what it brought.
  */
+import { Buffer } from 'node:buffer'
 import { takeMessageHead, type BatchRecord } from '@fd-reactor/core'
 import { MessageFlag } from '@fd-reactor/core/sys'
 import type { MessageInfo } from './message-options.js'

@@ -4,6 +4,7 @@
  * The native drain receives up to 32 messages at a time into the batch's slab; here each becomes an event. What one handler sends
  * leaves in one system call when it returns (`MessageQueue`). A descriptor that came belongs to the listener of its message, and until then to us.
  */
+import { Buffer } from 'node:buffer'
 import {
   closeMessageHead,
   Drain,

@@ -4,6 +4,7 @@
  * NOTIFY_SOCKET names a datagram socket of the manager; a notification is a datagram of NAME=value lines. To know that the manager has read
  * them, a pipe is sent along behind: once it is closed there, everything before it was looked at.
  */
+import { Buffer } from 'node:buffer'
 import process from 'node:process'
 import { FdHandle, FdWatcher, once, ReactorError, type Reactor } from '@fd-reactor/core'
 import {

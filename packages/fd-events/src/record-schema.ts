@@ -1,6 +1,7 @@
 /**
  * Records of fixed size, declared once: their layout, and typed accessors of them.
  */
+import { Buffer } from 'node:buffer'
 import { endianness } from 'node:os'
 import { ReactorError } from '@fd-reactor/core'
 import { integer } from '@fd-reactor/core/sys'

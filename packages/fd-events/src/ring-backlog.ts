@@ -2,7 +2,21 @@
  * What a ring has no room for: kept until there is some, dropped, or refused.
  */
 import { integer, oneOf } from '@fd-reactor/core/sys'
-import type { OnFull, RingWriterOptions } from './ring-writer.js'
+import { recordBytes } from './ring-layout.js'
+
+/** What `write()` does when the ring is full, see {@link BacklogOptions.onFull}. */
+export type OnFull = 'wait' | 'drop' | 'error'
+
+/** How a writer's options say what becomes of a message that finds no room. */
+export interface BacklogOptions {
+  /**
+   * What happens to a message that the ring has no room for: `'wait'` (default) keeps a copy here until the reader has made room, up to
+   * `queueBytes`; `'drop'` drops and counts it; `'error'` throws `ERR_RING_FULL`.
+   */
+  onFull?: OnFull
+  /** How many bytes, with headers, may wait here before `write()` throws `ERR_RING_FULL`. Default 16 MiB. */
+  queueBytes?: number
+}
 
 /** The checks of how a writer's options say that. */
 export const backlogChecks = {
@@ -20,7 +34,7 @@ export class RingBacklog {
   readonly #queue: Uint8Array[] = []
   #bytes = 0
 
-  constructor(options: Pick<RingWriterOptions, 'onFull' | 'queueBytes'>) {
+  constructor(options: BacklogOptions) {
     this.#onFull = options.onFull ?? 'wait'
     this.#limit = options.queueBytes ?? DEFAULT_QUEUE_BYTES
   }
@@ -37,9 +51,10 @@ export class RingBacklog {
       return false
     }
     if (this.#onFull === 'error') throw refusal('')
-    if (this.#bytes + message.length > this.#limit) throw refusal(`, and ${this.#bytes} bytes wait already`)
+    const size = recordBytes(message.length)
+    if (this.#bytes + size > this.#limit) throw refusal(`, and ${this.#bytes} bytes wait already`)
     this.#queue.push(Uint8Array.prototype.slice.call(message)) // the caller's memory is free again when write() returns
-    this.#bytes += message.length
+    this.#bytes += size
     return true
   }
 
@@ -48,7 +63,7 @@ export class RingBacklog {
     let taken = 0
     for (const message of this.#queue) {
       if (!put(message)) break
-      this.#bytes -= message.length
+      this.#bytes -= recordBytes(message.length)
       taken++
     }
     this.#queue.splice(0, taken)

@@ -1,15 +1,15 @@
 /**
  * The reading end of a ring: an event source that drains it, and the calls for a loop of one's own.
  *
- * Its eventfd is rung only when it sleeps. Then it delivers a bounded number of messages, acknowledges them at once, and either rings
- * its own bell, so that other sources have their turn, or says that it sleeps and looks once more. The argument for memory order is
- * in ring-writer.ts.
+ * The argument for memory order is in ring-writer.ts.
  */
-import { Drain, Interest, ReactorError, Source, sourceOptionChecks } from '@fd-reactor/core'
+import { Buffer } from 'node:buffer'
+import { ReactorError, sourceOptionChecks } from '@fd-reactor/core'
 import type { Reactor, SourceEvents, SourceOptions } from '@fd-reactor/core'
 import { checkOptions, eventfd, oneOf } from '@fd-reactor/core/sys'
 import { RingWord, type Ring } from './ring.js'
 import { distance, PAD, RECORD_HEADER, recordBytes } from './ring-layout.js'
+import { NOTHING, RingSource } from './ring-source.js'
 import type { Borrow } from './stream-options.js'
 
 /** The events of a {@link RingReader}. */
@@ -32,14 +32,11 @@ export interface RingReaderOptions<B extends Borrow = false> extends SourceOptio
 }
 
 const CHECKS = { ...sourceOptionChecks, borrow: oneOf(false, true, 'offsets') }
-/** Of one batch, so that a flood does not keep other sources waiting. */
-const BATCH_MESSAGES = 256
-const BATCH_BYTES = 256 * 1024
 const SMALL_BYTES = 512
 /** For the hot path: V8 loads and checks an import each time it is used. */
 const HEADER = RECORD_HEADER
 const sizeOf = recordBytes
-const NO_WORDS = new Int32Array(0)
+const NO_WORDS: Int32Array = new Int32Array(0)
 
 /**
  * Reads a ring, of which it is the only reader.
@@ -72,7 +69,7 @@ const NO_WORDS = new Int32Array(0)
  * console.log(String(reader.read())) // two
  * @see the layout, src/ring-layout.ts
  */
-export class RingReader<B extends Borrow = false> extends Source<RingReaderEvents<B>> {
+export class RingReader<B extends Borrow = false> extends RingSource<RingReaderEvents<B>> {
   /** The ring's data: what `next()` gives a place in. */
   readonly bytes: Buffer
   /** The same data as 32-bit words; divide a place by 4. */
@@ -82,6 +79,8 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   readonly #ring: Ring
   readonly #control: Int32Array
   readonly #borrow: Borrow
+  readonly #memory: ArrayBufferLike
+  readonly #origin: number
   readonly #losable: boolean
   readonly #mask: number
   readonly #maxMessage: number
@@ -96,22 +95,20 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
   #sequence = 0
   /** What `WriterEnded` was when 'end' was told. */
   #endTold = 0
-  /** While it delivers, what fails is an event; otherwise it is thrown. */
-  #delivering = false
-  #failure: unknown
-  #poolWords: Int32Array = NO_WORDS
-  /** What an iterator had buffered when its loop was left; acknowledged already. */
-  readonly #kept: [bytes: Buffer, sequence: number][] = []
+  #pool: ArrayBufferLike = NO_WORDS.buffer
+  #poolWords = NO_WORDS
 
   /** Takes the place of the ring's reader: begins with the first message that was not acknowledged. */
   constructor(reactor: Reactor, ring: Ring, options: RingReaderOptions<B> = {}) {
     checkOptions('RingReader', options, CHECKS)
     options.signal?.throwIfAborted()
     const tail = resume(ring)
-    super(reactor, ring.filled.duplicate(), { drain: Drain.Counter, interest: Interest.In }, options)
+    super(reactor, ring.filled.duplicate(), options)
     this.#ring = ring
     this.#control = ring.control
     this.bytes = ring.bytes
+    this.#memory = ring.bytes.buffer
+    this.#origin = ring.bytes.byteOffset
     this.words = ring.words
     this.#borrow = options.borrow ?? false
     this.#losable = ring.losable
@@ -121,7 +118,6 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     Atomics.store(this.#control, RingWord.ReaderWaiting, 0)
     ring.ends.add(this)
     eventfd.write(ring.drained.fd, 1n) // the last one may have been killed when it was about to
-    this.#ringOneself() // for what is there already
   }
 
   /** The sequence number of the message that `next()` or `read()` found last. */
@@ -165,12 +161,73 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
 
   /** The next message as a Buffer of its own, acknowledged with all that `next()` found before; undefined when there is none. @throws as `next()`. */
   read(): Buffer | undefined {
-    if (this.#kept.length > 0) return this.#readKept()
+    const kept = this.takeKeptMessage()
+    if (kept !== undefined) {
+      this.#sequence = kept[1] | 0
+      return kept[0]
+    }
     const at = this.next()
     if (at < 0) return undefined
     const copy = this.#copy(at)
     this.release()
     return copy
+  }
+
+  /** Ends it; what was not acknowledged is the next reader's. In a handler, its message and those before are acknowledged. Idempotent. */
+  override close(): void {
+    if (this.closed) return
+    if (this.delivering) this.release()
+    this.#end = this.#head = this.#position = this.#released // so that next() looks, and finds it closed
+    this.#ring.ends.delete(this)
+    super.close()
+  }
+
+  /** `for await (const [bytes, sequence] of reader)`, until the writer is closed. Borrowed bytes do not live long enough for it: a type error. */
+  [Symbol.asyncIterator](): B extends false
+    ? AsyncGenerator<[bytes: Buffer, sequence: number], undefined, undefined>
+    : undefined
+  [Symbol.asyncIterator](
+    this: RingReader,
+  ): AsyncGenerator<[bytes: Buffer, sequence: number], undefined, undefined> | undefined {
+    return this.events('message')
+  }
+
+  protected override get endEvents(): readonly string[] {
+    return ['end']
+  }
+
+  protected override get hasEnded(): boolean {
+    return this.ended && this.#endTold === Atomics.load(this.#control, RingWord.WriterEnded)
+  }
+
+  protected deliverNext(): number {
+    const at = this.next()
+    if (at < 0) return NOTHING
+    const { length } = this
+    const borrow = this.#borrow
+    const sequence = this.#sequence >>> 0
+    if (borrow === false) this.fire('message', this.#copy(at), sequence)
+    else if (borrow === 'offsets') this.fire('message', this.bytes, at, length, sequence)
+    else this.fire('message', Buffer.from(this.#memory, this.#origin + at, length), sequence) // quicker than subarray()
+    return length
+  }
+
+  protected acknowledge(): void {
+    this.release()
+  }
+
+  /** Says that it sleeps, and looks once more. */
+  protected sleep(): void {
+    const control = this.#control
+    Atomics.store(control, RingWord.ReaderWaiting, 1)
+    // After saying so, or the writer might end unseen; before the last look, so that what it had committed is seen.
+    const ended = Atomics.load(control, RingWord.WriterEnded)
+    if (Atomics.load(control, RingWord.Head) !== this.#position) {
+      if (Atomics.exchange(control, RingWord.ReaderWaiting, 0) === 1) this.ringItself()
+    } else if ((ended & 1) === 1 && ended !== this.#endTold) {
+      this.#endTold = ended
+      this.fire('end')
+    }
   }
 
   /** Looks at how far the writer is, and passes the end of the data. What is read there is read once, checked, and then used. */
@@ -209,110 +266,14 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     return (position & this.#mask) + HEADER
   }
 
-  #readKept(): Buffer | undefined {
-    const [bytes, sequence = 0] = this.#kept.shift() ?? []
-    this.#sequence = sequence | 0
-    return bytes
-  }
-
-  /** Ends it; what was not acknowledged is the next reader's. In a handler, its message and those before are acknowledged. Idempotent. */
-  override close(): void {
-    if (this.closed) return
-    if (this.#delivering) this.release()
-    this.#end = this.#head = this.#position = this.#released // so that next() looks, and finds it closed
-    this.#ring.ends.delete(this)
-    super.close()
-  }
-
-  protected get consumerEvents(): readonly string[] {
-    return ['message']
-  }
-
-  protected override get endEvents(): readonly string[] {
-    return ['end']
-  }
-
-  protected override get hasEnded(): boolean {
-    return this.ended && this.#endTold === Atomics.load(this.#control, RingWord.WriterEnded)
-  }
-
-  protected override get keepsSomething(): boolean {
-    return this.#kept.length > 0
-  }
-
-  onRecord(): void {
-    this.emitKept()
-  }
-
-  /** Delivers one batch. While nobody wants it the bell is left ringing. */
-  protected override emitKept(): void {
-    if (!this.flowing) return this.#ringOneself()
-    this.#delivering = true
-    let more = true // also after a handler that throws
-    try {
-      this.#deliverKept()
-      more = this.#deliver()
-    } catch (error) {
-      if (this.#failure === undefined || error !== this.#failure) throw error
-    } finally {
-      this.#delivering = false
-      this.#goOn(more)
-    }
-  }
-
-  protected override takeKept(name: string): unknown[][] {
-    return name === 'message' && (this.closed || this.hasEnded) ? this.#kept.splice(0) : []
-  }
-
-  protected override takeBack(name: string, events: readonly unknown[][]): void {
-    if (name !== 'message') return
-    const kept = events.filter(
-      (each): each is [Buffer, number] => Buffer.isBuffer(each[0]) && each.length === 2,
-    )
-    this.#kept.unshift(...kept)
-  }
-
-  /** `for await (const [bytes, sequence] of reader)`, until the writer is closed. Borrowed bytes do not live long enough for it: a type error. */
-  [Symbol.asyncIterator](): B extends false
-    ? AsyncGenerator<[bytes: Buffer, sequence: number], undefined, undefined>
-    : undefined
-  [Symbol.asyncIterator](
-    this: RingReader,
-  ): AsyncGenerator<[bytes: Buffer, sequence: number], undefined, undefined> | undefined {
-    return this.events('message')
-  }
-
-  #deliverKept(): void {
-    while (this.flowing) {
-      const kept = this.#kept.shift()
-      if (kept === undefined) return
-      this.fire('message', ...kept)
-    }
-  }
-
-  /** True when there may be more. */
-  #deliver(): boolean {
-    const borrow = this.#borrow
-    let bytes = 0
-    for (let count = 0; count < BATCH_MESSAGES && bytes < BATCH_BYTES; count++) {
-      if (!this.flowing) return true
-      const at = this.next()
-      if (at < 0) return false
-      const { length } = this
-      bytes += length
-      const sequence = this.#sequence >>> 0
-      if (borrow === false) this.fire('message', this.#copy(at), sequence)
-      else if (borrow === 'offsets') this.fire('message', this.bytes, at, length, sequence)
-      else this.fire('message', this.bytes.subarray(at, at + length), sequence)
-    }
-    return true
-  }
-
   /** As `set()`, which costs more than all the rest for a small message. Buffer.allocUnsafe() takes many from one ArrayBuffer. */
   #copyWords(at: number, copy: Buffer): void {
     const { length } = copy
-    if (copy.buffer !== this.#poolWords.buffer)
-      this.#poolWords = new Int32Array(copy.buffer, 0, copy.buffer.byteLength >> 2)
+    const { buffer } = copy
+    if (buffer !== this.#pool) {
+      this.#pool = buffer
+      this.#poolWords = new Int32Array(buffer, 0, buffer.byteLength >> 2)
+    }
     const { words } = this
     const pool = this.#poolWords
     const from = at >> 2
@@ -322,18 +283,6 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     for (let byte = count << 2; byte < length; byte++) copy[byte] = this.bytes[at + byte] ?? 0
   }
 
-  #goOn(more: boolean): void {
-    this.release()
-    if (this.#failure !== undefined) this.#tellFailure()
-    else if (more || !this.flowing)
-      this.#ringOneself() // it goes on in another batch
-    else this.#sleep()
-  }
-
-  #ringOneself(): void {
-    if (!this.closed) eventfd.write(this.fd, 1n)
-  }
-
   #copy(at: number): Buffer {
     const { length } = this
     const copy = Buffer.allocUnsafe(length)
@@ -341,20 +290,6 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     else copy.set(this.bytes.subarray(at, at + length))
     if (this.#losable) this.#assertIntact() // otherwise it may be zeros in the place of what was lost
     return copy
-  }
-
-  /** Says that it sleeps, and looks once more. */
-  #sleep(): void {
-    const control = this.#control
-    Atomics.store(control, RingWord.ReaderWaiting, 1)
-    // After saying so, or the writer might end unseen; before the last look, so that what it had committed is seen.
-    const ended = Atomics.load(control, RingWord.WriterEnded)
-    if (Atomics.load(control, RingWord.Head) !== this.#position) {
-      if (Atomics.exchange(control, RingWord.ReaderWaiting, 0) === 1) eventfd.write(this.fd, 1n)
-    } else if ((ended & 1) === 1 && ended !== this.#endTold) {
-      this.#endTold = ended
-      this.fire('end')
-    }
   }
 
   /** Looks at how far the writer is. Read once, checked, and then used. */
@@ -378,7 +313,7 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
 
   #corrupt(why: string): unknown {
     if (this.#losable) this.#assertIntact() // rather than what a lost page reads as
-    return this.#broken(
+    return this.broken(
       new ReactorError(
         'ERR_RING_CORRUPT',
         `${this.label}: ${why}, which cannot be; the writer has damaged the ring, and nothing more is read from it`,
@@ -390,18 +325,8 @@ export class RingReader<B extends Borrow = false> extends Source<RingReaderEvent
     try {
       this.#ring.assertIntact()
     } catch (error) {
-      throw this.#broken(error)
+      throw this.broken(error)
     }
-  }
-
-  #broken(error: unknown): unknown {
-    this.#failure = error
-    if (!this.#delivering) this.close()
-    return error
-  }
-
-  #tellFailure(): void {
-    this.fail(this.#failure instanceof Error ? this.#failure : new Error(String(this.#failure)))
   }
 }
 

@@ -4,6 +4,7 @@
  * The eventfd is rung only when the reader sleeps. Then it delivers a bounded number of messages, acknowledges them at once, and either
  * rings its own bell, so that other sources have their turn, or says that it sleeps and looks once more.
  */
+import { Buffer } from 'node:buffer'
 import {
   Drain,
   Interest,
@@ -37,6 +38,11 @@ export abstract class RingSource<Events extends EventMap<Events>> extends Source
   protected constructor(reactor: Reactor, bell: FdHandle, options: SourceOptions) {
     super(reactor, bell, { drain: Drain.Counter, interest: Interest.In }, options)
     this.ringItself()
+  }
+
+  /** Whether this is in a handler. */
+  protected get delivering(): boolean {
+    return this.#delivering
   }
 
   /** Delivers one message and returns its length, or `NOTHING` or `AGAIN`. */

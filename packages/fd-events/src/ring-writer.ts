@@ -13,7 +13,8 @@
  */
 import { Drain, Interest, ReactorError, Source, sourceOptionChecks } from '@fd-reactor/core'
 import type { Reactor, SourceEvents, SourceOptions, SourceStats } from '@fd-reactor/core'
-import { checkOptions, eventfd, integer, oneOf } from '@fd-reactor/core/sys'
+import { checkOptions, eventfd } from '@fd-reactor/core/sys'
+import { backlogChecks, RingBacklog, type BacklogOptions } from './ring-backlog.js'
 import { RingWord, type Ring } from './ring.js'
 import { distance, PAD, recordBytes, RECORD_HEADER, spaceFor, wantedRoom } from './ring-layout.js'
 
@@ -23,19 +24,8 @@ export interface RingWriterEvents extends SourceEvents {
   drain: []
 }
 
-/** What `write()` does when the ring is full, see {@link RingWriterOptions.onFull}. */
-export type OnFull = 'wait' | 'drop' | 'error'
-
 /** Options of a {@link RingWriter}. */
-export interface RingWriterOptions extends SourceOptions {
-  /**
-   * What happens to a message that the ring has no room for: `'wait'` (default) keeps a copy here until the reader has made room, up to
-   * `queueBytes`; `'drop'` drops and counts it; `'error'` throws `ERR_RING_FULL`.
-   */
-  onFull?: OnFull
-  /** How many bytes, with headers, may wait here before `write()` throws `ERR_RING_FULL`. Default 16 MiB. */
-  queueBytes?: number
-}
+export interface RingWriterOptions extends SourceOptions, BacklogOptions {}
 
 /** A ring writer's statistics. */
 export interface RingWriterStats extends SourceStats {
@@ -49,15 +39,10 @@ export interface RingWriterStats extends SourceStats {
   rung: number
 }
 
-const CHECKS = {
-  ...sourceOptionChecks,
-  onFull: oneOf('wait', 'drop', 'error'),
-  queueBytes: integer(0, Number.MAX_SAFE_INTEGER),
-}
+const CHECKS = { ...sourceOptionChecks, ...backlogChecks }
 /** For the hot path: V8 loads and checks an import each time it is used. */
 const HEADER = RECORD_HEADER
 const sizeOf = recordBytes
-const DEFAULT_QUEUE_BYTES = 16 * 2 ** 20
 /** Up to here a loop is quicker than `set()`. */
 const SMALL_BYTES = 32
 
@@ -97,8 +82,6 @@ export class RingWriter extends Source<RingWriterEvents> {
   readonly words: Int32Array
   readonly #ring: Ring
   readonly #control: Int32Array
-  readonly #onFull: OnFull
-  readonly #queueBytes: number
   readonly #losable: boolean
   readonly #mask: number
   readonly #maxMessage: number
@@ -111,10 +94,8 @@ export class RingWriter extends Source<RingWriterEvents> {
   #numbered: number
   #mark: number
   #written = 0
-  #dropped = 0
   #rung = 0
-  readonly #queue: Uint8Array[] = []
-  #queuedBytes = 0
+  readonly #backlog: RingBacklog
   /** How many bytes must be free before it goes on; 0 when nothing was refused since. */
   #wanted = 0
   #armed = false
@@ -131,8 +112,7 @@ export class RingWriter extends Source<RingWriterEvents> {
     this.#control = ring.control
     this.bytes = ring.bytes
     this.words = ring.words
-    this.#onFull = options.onFull ?? 'wait'
-    this.#queueBytes = options.queueBytes ?? DEFAULT_QUEUE_BYTES
+    this.#backlog = new RingBacklog(options)
     this.#losable = ring.losable
     this.#mask = ring.capacity - 1
     this.#maxMessage = ring.maxMessage
@@ -159,8 +139,8 @@ export class RingWriter extends Source<RingWriterEvents> {
     const { label, fd, priority, interest, ref, events } = super.stats
     const counts = {
       written: this.#written,
-      dropped: this.#dropped,
-      queued: this.#queue.length,
+      dropped: this.#backlog.dropped,
+      queued: this.#backlog.length,
       rung: this.#rung,
     }
     return { label, fd, priority, interest, ref, events, ...counts }
@@ -174,7 +154,7 @@ export class RingWriter extends Source<RingWriterEvents> {
   write(message: Uint8Array): boolean {
     if (!(message instanceof Uint8Array)) throw new TypeError('write() takes a Uint8Array')
     const { length } = message
-    const at = this.#queue.length > 0 ? this.#noRoom(length) : this.claim(length)
+    const at = this.#backlog.length > 0 ? this.#noRoom(length) : this.claim(length)
     if (at < 0) return this.#full(message)
     this.#fill(at, message)
     this.commit()
@@ -221,7 +201,7 @@ export class RingWriter extends Source<RingWriterEvents> {
   override close(): void {
     if (this.closed) return
     this.#claimed = this.#limit = this.#committed
-    this.#queue.length = 0
+    this.#backlog.clear()
     this.#ring.ends.delete(this)
     Atomics.store(this.#control, RingWord.WriterEnded, Atomics.load(this.#control, RingWord.WriterEnded) | 1)
     this.#ringReader()
@@ -237,7 +217,7 @@ export class RingWriter extends Source<RingWriterEvents> {
   }
 
   protected override wantedInterest(): number {
-    return this.#queue.length > 0 ? Interest.In : super.wantedInterest()
+    return this.#backlog.length > 0 ? Interest.In : super.wantedInterest()
   }
 
   onRecord(): void {
@@ -254,7 +234,7 @@ export class RingWriter extends Source<RingWriterEvents> {
     if (this.closed || this.#armed || this.#wanted === 0) return
     this.#flushing = true
     try {
-      if (!this.#flushQueue() || !this.#hasRoom()) return this.#arm()
+      if (!this.#flushBacklog() || !this.#hasRoom()) return this.#arm()
     } catch (error) {
       return this.fail(error instanceof Error ? error : new Error(String(error)))
     } finally {
@@ -280,7 +260,7 @@ export class RingWriter extends Source<RingWriterEvents> {
     const size = recordBytes(length)
     const space = spaceFor(this.#claimed & this.#mask, size, capacity)
     const free = capacity - this.#used()
-    if (space > free || (this.#queue.length > 0 && !this.#flushing)) {
+    if (space > free || (this.#backlog.length > 0 && !this.#flushing)) {
       this.#wanted = wantedRoom(space, capacity)
       if (this.flowing) this.#arm()
       return -1
@@ -316,19 +296,12 @@ export class RingWriter extends Source<RingWriterEvents> {
   }
 
   #full(message: Uint8Array): boolean {
-    if (this.#onFull === 'drop') {
-      this.#dropped++
-      return false
-    }
-    if (this.#onFull === 'error' || this.#queuedBytes + recordBytes(message.length) > this.#queueBytes) {
-      const waiting = this.#onFull === 'error' ? '' : `, and ${this.#queuedBytes} bytes wait already`
-      throw new ReactorError(
+    const refusal = (waiting: string): Error =>
+      new ReactorError(
         'ERR_RING_FULL',
         `${this.label}: the ring of ${this.#ring.capacity} bytes has no room for ${message.length} more${waiting}. Go on at 'drain'`,
       )
-    }
-    this.#queue.push(Uint8Array.prototype.slice.call(message)) // the caller's memory is free again when write() returns
-    this.#queuedBytes += recordBytes(message.length)
+    if (!this.#backlog.take(message, refusal)) return false
     this.#limit = this.#claimed // no claim may overtake it
     if (this.#wanted === 0) this.#wanted = wantedRoom(0, this.#mask + 1)
     this.update()
@@ -337,22 +310,18 @@ export class RingWriter extends Source<RingWriterEvents> {
   }
 
   /** False when something still waits. */
-  #flushQueue(): boolean {
-    let sent = 0
-    for (const message of this.#queue) {
+  #flushBacklog(): boolean {
+    const sent = this.#backlog.flush((message) => {
       const at = this.claim(message.length)
-      if (at < 0) break
-      this.#fill(at, message)
-      this.#queuedBytes -= recordBytes(message.length)
-      sent++
-    }
+      if (at >= 0) this.#fill(at, message)
+      return at >= 0
+    })
     if (sent > 0) {
-      this.#queue.splice(0, sent)
       this.commit()
       this.update()
     }
-    if (this.#queue.length > 0) this.#limit = this.#claimed
-    return this.#queue.length === 0
+    if (this.#backlog.length > 0) this.#limit = this.#claimed
+    return this.#backlog.length === 0
   }
 
   #hasRoom(): boolean {

@@ -1,6 +1,7 @@
 /**
  * A ring in memory with its two doorbells: what its writer and its reader stand on, and what is passed to another process.
  */
+import { Buffer } from 'node:buffer'
 import { FdHandle, ReactorError, type Mapping } from '@fd-reactor/core'
 import { checkOptions, eventfd, integer } from '@fd-reactor/core/sys'
 import { eventFdInfo } from './event-fd.js'

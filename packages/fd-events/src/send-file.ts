@@ -5,6 +5,7 @@
  * come the kernel sends what is in memory. What is not is read on the thread pool first, a window at a time, into a buffer that nobody
  * looks at: by then it is in the page cache, and the loop never waits for a disk.
  */
+import { Buffer } from 'node:buffer'
 import { closeSync, constants, fstat, open, read, type PathLike, type Stats } from 'node:fs'
 import { FdHandle, ReactorError, SystemError } from '@fd-reactor/core'
 import { abortSignal, checkOptions, func, integer, transfer } from '@fd-reactor/core/sys'

@@ -4,6 +4,7 @@
  * An anonymous one (memfd) is sealed against resizing, so that no page under a mapping can be taken away. One with a name in
  * /dev/shm cannot be sealed; its mappings stand in a table that turns a lost page into an error (`Mapping.lost`).
  */
+import { Buffer } from 'node:buffer'
 import { fstatSync, ftruncateSync, unlinkSync, constants as fs } from 'node:fs'
 import { FdHandle, Mapping, SystemError } from '@fd-reactor/core'
 import { boolean, checkOptions, file, integer, memory, oneOf, Seal, string } from '@fd-reactor/core/sys'

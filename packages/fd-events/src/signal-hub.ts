@@ -6,6 +6,7 @@
  * kernel. What slips past the mask (a thread that unblocks a signal by itself) comes through one pipe, the net, and goes the
  * same way.
  */
+import { Buffer } from 'node:buffer'
 import { readSync } from 'node:fs'
 import { Drain, FdHandle, Interest, SystemError } from '@fd-reactor/core'
 import type { BatchRecord, Priority, Reactor, Registrant, Token } from '@fd-reactor/core'

@@ -5,6 +5,7 @@
  * one record is delivered at a time. Where a handler runs the loop of another reactor, the inner loan ends the outer one, whose bytes are
  * then sent as any others.
  */
+import { Buffer } from 'node:buffer'
 import type { BatchRecord } from '@fd-reactor/core'
 
 /** The view, and where its bytes lie: for good, so a loan that was not ended does no harm. */

@@ -4,6 +4,7 @@
  * The pipe is filled only when it is empty, so that EAGAIN from filling always means that the source has nothing, and EAGAIN from
  * emptying that the target has no room.
  */
+import { Buffer } from 'node:buffer'
 import { readSync, writeSync } from 'node:fs'
 import { FdHandle, Interest, SystemError, type Reactor } from '@fd-reactor/core'
 import { socket, transfer } from '@fd-reactor/core/sys'

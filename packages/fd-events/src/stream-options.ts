@@ -1,6 +1,7 @@
 /**
  * What all stream sockets have in common for their users: the events and the options.
  */
+import { Buffer } from 'node:buffer'
 import { FdHandle, sourceOptionChecks, type SourceEvents, type SourceOptions } from '@fd-reactor/core'
 import { boolean, integer, oneOf } from '@fd-reactor/core/sys'
 import { limitChecks, type Limit, type LimitOptions } from './socket-limits.js'

@@ -4,6 +4,7 @@
  * A buffer that a handler wrote is only referred to until that handler returns (`flush`); what is left then is copied, so a
  * writer may reuse its memory, and a borrowed view of the slab may be written.
  */
+import { Buffer } from 'node:buffer'
 import type { FdHandle } from '@fd-reactor/core'
 import { closeAll } from './passed-fds.js'
 

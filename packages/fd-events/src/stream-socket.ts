@@ -4,6 +4,7 @@
  * The native drain receives into the batch's slab; here the bytes become events. Writes of one handler leave in one system call
  * when it returns. The stream is watched for reading while somebody wants its bytes, and for writing while bytes wait.
  */
+import { Buffer } from 'node:buffer'
 import {
   Drain,
   FdHandle,

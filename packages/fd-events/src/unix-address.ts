@@ -4,6 +4,7 @@
  * A name is abstract when its first byte is NUL: then every byte up to the given length counts, so the length is exact. A path
  * ends at a NUL instead. A sockaddr without a name stands for an unnamed socket, and asks bind(2) to choose an abstract name.
  */
+import { Buffer } from 'node:buffer'
 import { SystemError } from '@fd-reactor/core'
 import { Domain } from '@fd-reactor/core/sys'
 

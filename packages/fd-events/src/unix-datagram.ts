@@ -4,6 +4,7 @@
  * A full receiver shows in EPOLLOUT only on a socket that is connected to it. For all others messages that wait are tried again after
  * a pause that grows, one for each destination, so that nothing spins and no slow receiver holds up the rest.
  */
+import { Buffer } from 'node:buffer'
 import {
   FdHandle,
   SystemError,

@@ -1,6 +1,7 @@
 /**
  * A connected Unix stream socket. Reading and writing are those of every stream socket; here it is connected, and the peer is known.
  */
+import { Buffer } from 'node:buffer'
 import { FdHandle, MAX_FDS, type Reactor } from '@fd-reactor/core'
 import { checkOptions, Domain, integer, socket, SocketType, type PeerCredentials } from '@fd-reactor/core/sys'
 import { askForSender } from './sender-options.js'

@@ -128,7 +128,7 @@ describe('in one process', () => {
   test('a full ring: waits, drops, or throws', async () => {
     const reactor = openReactor()
     const ring = new ManyWriterRing(reactor, { slots: 16 })
-    const [, waiting] = await join(ring, reactor, { queueBytes: 20 })
+    const [, waiting] = await join(ring, reactor, { queueBytes: 50 })
     const [, dropping] = await join(ring, reactor, { onFull: 'drop' })
     const [, failing] = await join(ring, reactor, { onFull: 'error' })
     for (let i = 0; i < 16; i++) expect(waiting.write(Buffer.from([i]))).toBe(true)
@@ -139,7 +139,7 @@ describe('in one process', () => {
     reused[0] = 99
     expect(waiting.write(Buffer.from([17]))).toBe(false)
     expect(() => waiting.write(Buffer.alloc(19))).toThrow(
-      `ManyWriter ${waiting.fd}: the ring of 16 slots has none for 19 bytes more, and 2 bytes wait already. Go on at 'drain'`,
+      `ManyWriter ${waiting.fd}: the ring of 16 slots has none for 19 bytes more, and 32 bytes wait already. Go on at 'drain'`,
     )
     let drained = 0
     for (const writer of [waiting, dropping, failing]) writer.on('drain', () => drained++)
