@@ -25,12 +25,13 @@
 // keeps the words of W3 behind the sequence before, R3 keeps R4 behind the words of R2. Neither side needs
 // the full fence of a sequence lock, for no store is ever waited for by a load of the same side.
 //
-// JavaScript, which has no such fences, can be the writer, too (`commit()` in fd-events/src/latest-cell.ts). On
-// x86-64 W3 and W4 are then plain stores, which V8 emits in the order of the program (they are on one chain of
-// effects, off which it takes no store to a typed array) and the processor performs in it. Elsewhere W4 is
-// `Atomics.store`, and W2 an `Atomics.load` of the sequence after it: on arm64 `stlr`, behind which no earlier store
-// is seen missing, and `ldar`, which does not pass it and which no later store passes. W4 stores the lower half of
-// the sequence alone while the upper one stays; a load of the whole sees it either before or after that.
+// JavaScript, which has no such fences, can be the writer, too (`commit()` in fd-events/src/latest-cell.ts).
+// On x86-64 W3 and W4 are then plain stores, which V8 emits in the order of the program (they are on one
+// chain of effects, off which it takes no store to a typed array) and the processor performs in it. Elsewhere
+// W4 is `Atomics.store`, and W2 an `Atomics.load` of the sequence after it: on arm64 `stlr`, behind which no
+// earlier store is seen missing, and `ldar`, which does not pass it and which no later store passes. W4
+// stores the lower half of the sequence alone while the upper one stays; a load of the whole sees it either
+// before or after that.
 //
 // The writer waits for nobody, and a writer that dies anywhere leaves the last N − 1 samples untouched: there
 // is no mark to be cleared. A reader repeats only when N − 1 samples were published while it copied one, and
@@ -136,8 +137,8 @@ class Cell {
     return Outcome::kLapped;
   }
 
-  // The writer's own count, whatever a peer made of the shared one. JavaScript counts on when it has written in
-  // place, and whoever has the staging buffer can store any number there.
+  // The writer's own count, whatever a peer made of the shared one. JavaScript counts on when it has written
+  // in place, and whoever has the staging buffer can store any number there.
   uint64_t Count() const {
     const double count = said()[1];
     return count >= 0 && count < static_cast<double>(kMaxSequence) ? static_cast<uint64_t>(count) : sequence_;
