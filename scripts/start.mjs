@@ -1,5 +1,4 @@
-/** `npm start`, `npm run client`, `npm run mmap-log`, `npm run bench`: set-up, then the program in this same process with what is left of argv. */
-/** `npm start`, `npm run client`, `npm run shm-stream`, `npm run bench`: set-up, then the program in this same process with what is left of argv. */
+/** `npm start`, `npm run client`, `npm run shm-stream`, `npm run mmap-log`, `npm run bench`: set-up, then the program in this same process with what is left of argv. */
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { root, setUp } from './setup.mjs'

@@ -130,7 +130,8 @@ int main(int argc, char** argv) {
   }
   for (size_t i = 0; i < clients; i++) Send(&table[i], burst, length);
 
-  uint64_t now, begin = Nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(seconds * 0.25e9), end = 0, server_cpu = 0;
+  uint64_t now, begin = Nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(seconds * 0.25e9), end = 0;
+  uint64_t server_cpu = 0, load_cpu = 0;
   int measuring = 0;
   struct epoll_event events[kMaxEvents];
   for (;;) {
@@ -141,6 +142,7 @@ int main(int argc, char** argv) {
       begin = now;
       end = begin + (uint64_t)(seconds * 1e9);
       server_cpu = Nanoseconds(server_clock);
+      load_cpu = Nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     }
     if (measuring && now >= end) break;
     for (int i = 0; i < count; i++) {
@@ -154,6 +156,7 @@ int main(int argc, char** argv) {
     }
   }
   server_cpu = Nanoseconds(server_clock) - server_cpu;
+  load_cpu = Nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - load_cpu;
   // Closing with unread replies would reset the connections, an error that the next run need not inherit.
   for (size_t i = 0; i < clients; i++) Await(&table[i], echo, length);
   if (recorded == 0) errx(1, "no message came back in %.2f s", seconds);
@@ -161,6 +164,13 @@ int main(int argc, char** argv) {
   double messages = (double)(recorded * pipeline), elapsed = (double)(now - begin) / 1e9;
   printf("{\"messagesPerSecond\":%.0f,\"serverCpuNsPerMessage\":%.1f,\"serverBusyShare\":%.4f,",
          messages / elapsed, (double)server_cpu / messages, (double)server_cpu / 1e9 / elapsed);
-  printf("\"p50Micros\":%.2f,\"p99Micros\":%.2f,\"p999Micros\":%.2f,\"maxMicros\":%.2f}\n", Percentile(0.5),
-         Percentile(0.99), Percentile(0.999), (double)slowest / 1e3);
+  printf("\"loadBusyShare\":%.4f,", (double)load_cpu / 1e9 / elapsed);
+  printf("\"p50Micros\":%.2f,\"p90Micros\":%.2f,\"p99Micros\":%.2f,\"p999Micros\":%.2f,\"maxMicros\":%.2f,",
+         Percentile(0.5), Percentile(0.9), Percentile(0.99), Percentile(0.999), (double)slowest / 1e3);
+  static const double kShares[] = {0,    0.1,   0.25,  0.5,    0.75,   0.9,    0.95,
+                                   0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999};
+  printf("\"distribution\":[");
+  for (size_t i = 0; i < sizeof kShares / sizeof *kShares; i++)
+    printf("[%g,%.3f],", kShares[i] * 100, Percentile(kShares[i]));
+  printf("[100,%.3f]]}\n", (double)slowest / 1e3);
 }

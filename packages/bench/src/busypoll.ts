@@ -3,7 +3,7 @@
  * server busy polling, and a C server that spins. Spinning servers would disturb the others, so each is up
  * during its own run only.
  */
-import { runLoad, type LoadFigures } from './load.js'
+import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
 import { atMost, formatSpread, progress, ratios, spread, type Effort, type Report } from './report.js'
 import { cEpoll, ours, Server } from './server.js'
 
@@ -37,7 +37,7 @@ export async function benchBusyPoll({ rounds, seconds }: Effort): Promise<Report
     }
   }
 
-  const series = ({ name }: { name: string }, figure: keyof LoadFigures): number[] =>
+  const series = ({ name }: { name: string }, figure: LoadFigure): number[] =>
     samples.filter((sample) => sample.server === name).map((sample) => sample[figure])
   const rows = all.map((server) => [
     server.name,

@@ -5,7 +5,7 @@
  * then visits them one after the other, so that what is compared was measured within seconds. Each round
  * begins with another server.
  */
-import { runLoad, type LoadFigures } from './load.js'
+import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
 import {
   atLeast,
   atMost,
@@ -41,7 +41,7 @@ interface Sample extends LoadFigures {
 }
 
 /** The values of one figure under one load, round by round. */
-type Series = (server: { name: string }, figure: keyof LoadFigures) => number[]
+type Series = (server: { name: string }, figure: LoadFigure) => number[]
 
 export async function benchEcho({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
@@ -87,8 +87,8 @@ async function runRound(round: number, seconds: number): Promise<Sample[]> {
 function table(caption: string, series: Series): Table {
   const header = ['', 'k msg/s', 'of C', 'CPU µs/msg', 'of C', 'server busy', 'p50 µs', 'p99 µs', 'p99.9 µs']
   const rows = ALL.map((server) => {
-    const median = (figure: keyof LoadFigures): number => spread(series(server, figure)).median
-    const ofC = (figure: keyof LoadFigures): string =>
+    const median = (figure: LoadFigure): number => spread(series(server, figure)).median
+    const ofC = (figure: LoadFigure): string =>
       formatSpread(ratios(series(server, figure), series(C, figure)))
     return [
       server.name,
@@ -107,7 +107,7 @@ function table(caption: string, series: Series): Table {
 }
 
 function bars(series: Series): Bar[] {
-  const of = (server: { name: string }, base: { name: string }, figure: keyof LoadFigures) =>
+  const of = (server: { name: string }, base: { name: string }, figure: LoadFigure) =>
     ratios(series(server, figure), series(base, figure))
   return [
     atLeast(0.85, 'ours, throughput of C, 50 clients', of(COPY, C, 'messagesPerSecond')),

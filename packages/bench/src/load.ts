@@ -2,7 +2,7 @@
 import { cProgram } from './c-program.js'
 import { output } from './child.js'
 import { pinned, processors } from './machine.js'
-import { parseFigures } from './report.js'
+import { parseDistribution, parseFigures, type Distribution } from './report.js'
 import type { Server } from './server.js'
 
 const SMALL_BYTES = 64
@@ -23,14 +23,22 @@ const FIGURES = [
   'messagesPerSecond',
   'serverCpuNsPerMessage',
   'serverBusyShare',
+  'loadBusyShare',
   'p50Micros',
+  'p90Micros',
   'p99Micros',
   'p999Micros',
   'maxMicros',
 ] as const
 
 /** What one run of the load generator measured. */
-export type LoadFigures = Record<(typeof FIGURES)[number], number>
+export interface LoadFigures extends Record<(typeof FIGURES)[number], number> {
+  /** Of round-trip times, in microseconds. */
+  distribution: Distribution['points']
+}
+
+/** One of the numbers. */
+export type LoadFigure = (typeof FIGURES)[number]
 
 /** Loads `server` and measures. */
 export async function runLoad(
@@ -39,5 +47,6 @@ export async function runLoad(
 ): Promise<LoadFigures> {
   const numbers = [bytes, clients, pipeline, seconds].map(String)
   const command = [cProgram('load'), server.address, ...numbers, spin ? 'spin' : 'block', String(server.pid)]
-  return parseFigures(await output(pinned(processors().load, command)), FIGURES)
+  const line = await output(pinned(processors().load, command))
+  return { ...parseFigures(line, FIGURES), distribution: parseDistribution(line) }
 }

@@ -1,6 +1,7 @@
 /** The machine that the figures come from, and its two processors that servers and load are pinned to. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { cpus, loadavg, release } from 'node:os'
 
 /** What a reader of a figure must know about where it was measured. */
@@ -8,7 +9,11 @@ export interface Machine {
   cpu: string
   cores: number
   kernel: string
+  /** The frequency governor of the first processor; a virtual machine shows none. */
+  governor: string
   node: string
+  /** Version of fd-reactor. */
+  version: string
   /** Processes running before the bench began; above about 0.5 somebody else was using the machine. */
   loadAverage: number
 }
@@ -19,13 +24,28 @@ export function machine(): Machine {
     cpu: cpu?.model.trim() ?? 'unknown processor',
     cores: cpus().length,
     kernel: release(),
+    governor: governor(),
     node: process.version,
+    version: packageVersion(),
     loadAverage: loadavg()[0] ?? 0,
   }
 }
 
-export function machineLine({ cpu, cores, kernel, node, loadAverage }: Machine): string {
-  return `${cpu}, ${cores} cores, Linux ${kernel}, Node ${node}, load average before ${loadAverage.toFixed(2)}`
+export function machineLine({ cpu, cores, kernel, governor, node, loadAverage }: Machine): string {
+  return `${cpu}, ${cores} cores, governor ${governor}, Linux ${kernel}, Node ${node}, load average before ${loadAverage.toFixed(2)}`
+}
+
+function governor(): string {
+  try {
+    return readFileSync('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor', 'utf8').trim()
+  } catch {
+    return 'unknown'
+  }
+}
+
+function packageVersion(): string {
+  const { version }: { version?: unknown } = createRequire(import.meta.url)('@fd-reactor/core/package.json')
+  return String(version)
 }
 
 /**

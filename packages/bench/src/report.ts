@@ -7,13 +7,36 @@ export interface Effort {
   seconds: number
 }
 
-/** The result of one bench. */
+/** The result of one scenario. */
 export interface Report {
   title: string
   tables: Table[]
   bars: Bar[]
+  /** For the page of plots. */
+  plots?: Plot[]
+  /** Peers that were not measured, each with the reason. */
+  missing?: string[]
   /** Everything measured, run by run. */
   samples: object[]
+}
+
+/** What the page draws: values with their spread, distributions of latency, or how a value goes with a size. */
+export type Plot =
+  | { kind: 'bars'; caption: string; unit: string; values: { label: string; spread: Spread }[] }
+  | { kind: 'distribution'; caption: string; unit: string; series: Distribution[] }
+  | {
+      kind: 'curve'
+      caption: string
+      unit: string
+      /** What is on the axis below, which is logarithmic. */
+      against: string
+      series: { label: string; points: { x: number; spread: Spread }[] }[]
+    }
+
+/** A distribution of latency: percentiles (0 to 100) and the value that so many do not exceed. */
+export interface Distribution {
+  label: string
+  points: [percentile: number, value: number][]
 }
 
 /** A caption, and rows of cells of which the first is the header. */
@@ -64,13 +87,16 @@ export function formatSpread({ median, min, max }: Spread, digits = 2): string {
 }
 
 /** The report as text for a terminal. */
-export function render({ title, tables, bars }: Report): string {
+export function render({ title, tables, bars, missing = [] }: Report): string {
   const barTable = {
     caption: 'bars (medians of the rounds judged)',
     rows: bars.map(({ claim, measured, met }) => [claim, formatSpread(measured), met ? 'met' : 'NOT MET']),
   }
   const shown = bars.length > 0 ? [...tables, barTable] : tables
-  return [title, ...shown.map(renderTable)].join('\n\n')
+  const notMeasured = missing.map((peer) => `not measured: ${peer}`)
+  return [title, ...shown.map(renderTable), ...(missing.length > 0 ? [notMeasured.join('\n')] : [])].join(
+    '\n\n',
+  )
 }
 
 function renderTable({ caption, rows }: Table): string {
@@ -102,6 +128,24 @@ function holdsNumbers<Name extends string>(
 ): value is Record<Name, number> {
   const found = new Map<string, unknown>(Object.entries(value ?? {}))
   return names.every((name) => typeof found.get(name) === 'number')
+}
+
+/** The member `distribution` of one line of JSON: percentiles and values. */
+export function parseDistribution(line: string): Distribution['points'] {
+  const { distribution }: { distribution?: unknown } = JSON.parse(line) ?? {}
+  const isPoint = (point: unknown): point is [number, number] =>
+    Array.isArray(point) && point.length === 2 && point.every((value) => typeof value === 'number')
+  if (Array.isArray(distribution) && distribution.every(isPoint)) return distribution
+  throw new Error(`expected a distribution, got ${line}`)
+}
+
+/** The distribution in the middle of some: percentile by percentile, the median. */
+export function medianDistribution(label: string, all: readonly Distribution['points'][]): Distribution {
+  const points = (all[0] ?? []).map(([percentile], index): [number, number] => [
+    percentile,
+    spread(all.map((each) => each[index]?.[1] ?? NaN)).median,
+  ])
+  return { label, points }
 }
 
 /** Progress goes to stderr, so that stdout holds results only. */

@@ -4,7 +4,7 @@
  * Rounds as in `echo`: all servers are up together, and each load visits them one after the other.
  */
 import { cProgram } from './c-program.js'
-import { runLoad, type LoadFigures } from './load.js'
+import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
 import { formatSpread, progress, ratios, spread, type Effort, type Report, type Table } from './report.js'
 import { Server, serverFile, type Candidate } from './server.js'
 
@@ -60,13 +60,13 @@ export async function benchSeqpacket({ rounds, seconds }: Effort): Promise<Repor
 }
 
 function table(load: string, samples: readonly Sample[]): Table {
-  const series = (server: string, figure: keyof LoadFigures): number[] =>
+  const series = (server: string, figure: LoadFigure): number[] =>
     samples
       .filter((sample) => sample.load === load && sample.server === server)
       .map((sample) => sample[figure])
   const rows = CANDIDATES.map(([server]) => {
-    const median = (figure: keyof LoadFigures): number => spread(series(server, figure)).median
-    const ofC = (figure: keyof LoadFigures): string =>
+    const median = (figure: LoadFigure): number => spread(series(server, figure)).median
+    const ofC = (figure: LoadFigure): string =>
       formatSpread(ratios(series(server, figure), series(C, figure)))
     return [
       server,

@@ -4,7 +4,7 @@
  * Texts on the subject say that a Unix socket has a latency 50 to 80 % lower and moves 2 to 3 times as many small messages.
  * The tables show what this machine says, whatever it is; there is no bar.
  */
-import { runLoad, type LoadFigures } from './load.js'
+import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
 import { formatSpread, progress, ratios, spread, type Effort, type Report, type Table } from './report.js'
 import { anyAddress, Server } from './server.js'
 
@@ -49,11 +49,11 @@ export async function benchUdsVsTcp({ rounds, seconds }: Effort): Promise<Report
 
 function table(load: string, samples: readonly Sample[]): Table {
   const rows = SIZES.map((bytes) => {
-    const series = (kind: Kind, figure: keyof LoadFigures): number[] =>
+    const series = (kind: Kind, figure: LoadFigure): number[] =>
       samples
         .filter((sample) => sample.load === load && sample.bytes === bytes && sample.kind === kind)
         .map((sample) => sample[figure])
-    const both = (figure: keyof LoadFigures, scale: number, digits: number): string[] => [
+    const both = (figure: LoadFigure, scale: number, digits: number): string[] => [
       ...KINDS.map((kind) => (spread(series(kind, figure)).median / scale).toFixed(digits)),
       formatSpread(ratios(series('unix', figure), series('tcp', figure))),
     ]

@@ -1,0 +1,72 @@
+/** All scenarios: what `npm run bench -- NAME` can run, in the order in which `all` does. */
+import { benchBusyPoll } from './busypoll.js'
+import { benchCell } from './cell.js'
+import { benchChannel } from './channel.js'
+import { benchConnections } from './connections.js'
+import { benchDgram } from './dgram.js'
+import { benchDispatch } from './dispatch.js'
+import { benchEcho } from './echo.js'
+import { benchMapped } from './mapped.js'
+import type { Effort, Report } from './report.js'
+import { benchSendFile } from './sendfile.js'
+import { benchSeqpacket } from './seqpacket.js'
+import { benchShm } from './shm.js'
+import { benchUdsVsTcp } from './uds-vs-tcp.js'
+
+/** One program of measurements. */
+export interface Scenario {
+  name: string
+  description: string
+  run: (effort: Effort) => Promise<Report>
+}
+
+export const SCENARIOS: readonly Scenario[] = [
+  { name: 'echo', description: 'echo servers on a Unix socket: C epoll, Node net, and ours', run: benchEcho },
+  { name: 'busypoll', description: 'one-client round trips while both ends poll', run: benchBusyPoll },
+  { name: 'dispatch', description: '200 ready eventfds per batch: ours and npm epoll', run: benchDispatch },
+  {
+    name: 'connections',
+    description: '10,000 open connections: ours and Node net',
+    run: benchConnections,
+  },
+  {
+    name: 'uds-vs-tcp',
+    description: 'the same server on a Unix socket and on TCP loopback',
+    run: benchUdsVsTcp,
+  },
+  {
+    name: 'sendfile',
+    description: 'files over a Unix socket: sendFile(), createReadStream().pipe(), and C',
+    run: benchSendFile,
+  },
+  {
+    name: 'dgram',
+    description: 'datagrams one way: ours, npm unix-dgram, and C with recvmmsg and sendmmsg',
+    run: benchDgram,
+  },
+  {
+    name: 'seqpacket',
+    description: 'echo servers on a Unix socket of packets: ours and C epoll',
+    run: benchSeqpacket,
+  },
+  {
+    name: 'shm',
+    description: 'rings in shared memory: C, ours, MessagePort, process.send, a Unix socket',
+    run: benchShm,
+  },
+  {
+    name: 'cell',
+    description: 'the newest sample in shared memory: our writer and C, beside 0, 1 and 4 readers',
+    run: benchCell,
+  },
+  {
+    name: 'channel',
+    description: 'messages between two threads: Channel and MessagePort',
+    run: benchChannel,
+  },
+  {
+    name: 'mapped',
+    description: 'random reads of a warm file: MappedFile and fs.readSync',
+    run: benchMapped,
+  },
+]
