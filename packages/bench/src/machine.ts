@@ -44,8 +44,9 @@ function governor(): string {
 }
 
 function packageVersion(): string {
-  const { version }: { version?: unknown } = createRequire(import.meta.url)('@fd-reactor/core/package.json')
-  return String(version)
+  const file = createRequire(import.meta.url).resolve('@fd-reactor/core/package.json')
+  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string }
+  return version
 }
 
 /**

@@ -132,7 +132,7 @@ function holdsNumbers<Name extends string>(
 
 /** The member `distribution` of one line of JSON: percentiles and values. */
 export function parseDistribution(line: string): Distribution['points'] {
-  const { distribution }: { distribution?: unknown } = JSON.parse(line) ?? {}
+  const { distribution } = JSON.parse(line) as { distribution?: unknown }
   const isPoint = (point: unknown): point is [number, number] =>
     Array.isArray(point) && point.length === 2 && point.every((value) => typeof value === 'number')
   if (Array.isArray(distribution) && distribution.every(isPoint)) return distribution
