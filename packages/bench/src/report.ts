@@ -52,6 +52,10 @@ export interface Bar {
   /** One value per round; the median is judged. */
   measured: Spread
   met: boolean
+  /** Whether more is better. */
+  more: boolean
+  /** It has a unit, and so depends on the machine. */
+  absolute?: true
 }
 
 /** The middle of some values, and how far they spread. */
@@ -74,11 +78,16 @@ export function ratios(values: readonly number[], base: readonly number[]): Spre
 }
 
 export function atLeast(limit: number, claim: string, measured: Spread): Bar {
-  return { claim: `${claim}: at least ${limit}`, limit, measured, met: measured.median >= limit }
+  return { claim: `${claim}: at least ${limit}`, limit, measured, met: measured.median >= limit, more: true }
 }
 
 export function atMost(limit: number, claim: string, measured: Spread): Bar {
-  return { claim: `${claim}: at most ${limit}`, limit, measured, met: measured.median <= limit }
+  return { claim: `${claim}: at most ${limit}`, limit, measured, met: measured.median <= limit, more: false }
+}
+
+/** Says that a bar is no ratio. */
+export function absolute(bar: Bar): Bar {
+  return { ...bar, absolute: true }
 }
 
 /** `median (min–max)`, each with two digits. */
