@@ -11,14 +11,28 @@ import { fileURLToPath } from 'node:url'
 const INCLUDE = fileURLToPath(new URL('../../fd-events/include/', import.meta.url))
 const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror', `-I${INCLUDE}`]
 
+/** What a program is linked with, beyond the C library. */
+const LIBRARIES = {
+  cell: [],
+  connect: [],
+  dgram: [],
+  download: [],
+  'echo-epoll': [],
+  'echo-libev': ['-lev'],
+  'echo-libevent': ['-levent_core'],
+  'echo-libuv': ['-luv'],
+  load: [],
+  sendfile: [],
+  shm: [],
+} as const satisfies Record<string, readonly string[]>
+
 /** The path of the compiled program `name`. */
-export function cProgram(
-  name: 'cell' | 'connect' | 'dgram' | 'download' | 'echo-epoll' | 'load' | 'sendfile' | 'shm',
-): string {
+export function cProgram(name: keyof typeof LIBRARIES): string {
   const source = fileURLToPath(new URL(`../c/${name}.c`, import.meta.url))
   const folder = fileURLToPath(new URL('../build/', import.meta.url))
+  const libraries = LIBRARIES[name]
   const hash = createHash('sha256')
-    .update(FLAGS.join(' '))
+    .update([...FLAGS, ...libraries].join(' '))
     .update(readFileSync(source))
     .update(readFileSync(`${INCLUDE}fd-reactor-ring.h`))
     .digest('hex')
@@ -27,7 +41,7 @@ export function cProgram(
   if (existsSync(binary)) return binary
   mkdirSync(folder, { recursive: true })
   const unfinished = `${binary}.${process.pid}`
-  execFileSync('cc', [...FLAGS, '-o', unfinished, source], { stdio: 'inherit' })
+  execFileSync('cc', [...FLAGS, '-o', unfinished, source, ...libraries], { stdio: 'inherit' })
   renameSync(unfinished, binary)
   return binary
 }

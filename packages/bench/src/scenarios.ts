@@ -1,5 +1,4 @@
 /** All scenarios: what `npm run bench -- NAME` can run, in the order in which `all` does. */
-import { benchBusyPoll } from './busypoll.js'
 import { benchCell } from './cell.js'
 import { benchChannel } from './channel.js'
 import { benchConnections } from './connections.js'
@@ -8,6 +7,7 @@ import { benchDispatch } from './dispatch.js'
 import { benchEcho } from './echo.js'
 import { benchMapped } from './mapped.js'
 import type { Effort, Report } from './report.js'
+import { benchRtt } from './rtt.js'
 import { benchSendFile } from './sendfile.js'
 import { benchSeqpacket } from './seqpacket.js'
 import { benchShm } from './shm.js'
@@ -21,8 +21,12 @@ export interface Scenario {
 }
 
 export const SCENARIOS: readonly Scenario[] = [
-  { name: 'echo', description: 'echo servers on a Unix socket: C epoll, Node net, and ours', run: benchEcho },
-  { name: 'busypoll', description: 'one-client round trips while both ends poll', run: benchBusyPoll },
+  {
+    name: 'echo',
+    description: 'echo servers on a Unix socket: C, libuv, libevent, libev, Node net, Bun, Deno, ours',
+    run: benchEcho,
+  },
+  { name: 'rtt', description: 'round trips of one client, both ends asleep or polling', run: benchRtt },
   { name: 'dispatch', description: '200 ready eventfds per batch: ours and npm epoll', run: benchDispatch },
   {
     name: 'connections',

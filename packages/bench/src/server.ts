@@ -43,6 +43,12 @@ export const holding =
   (kind: string, count: number): Candidate =>
   (path) => [process.execPath, '--expose-gc', serverFile('hold'), path, kind, String(count)]
 
+/** What is left to do when the bench ends early: one listener, however many servers run. */
+const cleanUps = new Set<() => void>()
+process.on('exit', () => {
+  for (const cleanUp of cleanUps) cleanUp()
+})
+
 /** A running server. */
 export class Server implements AsyncDisposable {
   readonly pid: number
@@ -85,11 +91,11 @@ export class Server implements AsyncDisposable {
     this.address = path
     this.#child = child
     this.#folder = folder
-    process.once('exit', this.#cleanUp)
+    cleanUps.add(this.#cleanUp)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    process.removeListener('exit', this.#cleanUp)
+    cleanUps.delete(this.#cleanUp)
     const running = this.#child.exitCode === null && this.#child.signalCode === null
     const ended = running ? once(this.#child, 'exit') : undefined
     this.#cleanUp()
