@@ -7,6 +7,7 @@ import { benchDispatch } from './dispatch.js'
 import { benchEcho } from './echo.js'
 import { benchMapped } from './mapped.js'
 import type { Effort, Report } from './report.js'
+import { benchRequests } from './requests.js'
 import { benchRtt } from './rtt.js'
 import { benchSendFile } from './sendfile.js'
 import { benchSeqpacket } from './seqpacket.js'
@@ -27,6 +28,11 @@ export const SCENARIOS: readonly Scenario[] = [
     run: benchEcho,
   },
   { name: 'rtt', description: 'round trips of one client, both ends asleep or polling', run: benchRtt },
+  {
+    name: 'requests',
+    description: 'request and reply, one library at both ends: ours, Node net, npm zeromq over ipc',
+    run: benchRequests,
+  },
   { name: 'dispatch', description: '200 ready eventfds per batch: ours and npm epoll', run: benchDispatch },
   {
     name: 'connections',
