@@ -1,6 +1,6 @@
 /** The echo servers that are compared: what each is called and how it starts, or that it is missing. */
 import { cProgram } from './c-program.js'
-import { compilesWith, missingPeer, peerProgram, runtimePeer } from './peers.js'
+import { libraryPeer, missingPeer, peerProgram, runtimePeer } from './peers.js'
 import { cEpoll, nodeNet, ours, type Candidate } from './server.js'
 
 /** A candidate with a name for tables and plots. */
@@ -19,13 +19,13 @@ const LIBEV: EchoServer = { name: 'C libev', candidate: (path) => [cProgram('ech
 export const NET: EchoServer = { name: 'Node net', candidate: nodeNet }
 export const BUN: EchoServer = {
   name: 'Bun',
-  candidate: (path) => [runtimePeer('bun') ?? 'bun', peerProgram('echo-bun.mjs'), path],
+  candidate: (path) => [runtimePeer('bun')?.program ?? 'bun', peerProgram('echo-bun.mjs'), path],
 }
 const DENO: EchoServer = {
   name: 'Deno',
   candidate: (path) => [
     // It would ask the network whether there is a newer Deno.
-    ...['env', 'DENO_NO_UPDATE_CHECK=1', runtimePeer('deno') ?? 'deno'],
+    ...['env', 'DENO_NO_UPDATE_CHECK=1', runtimePeer('deno')?.program ?? 'deno'],
     ...['run', '--allow-all', '--no-config', '--no-lock', peerProgram('echo-deno.mjs'), path],
   ],
 }
@@ -33,20 +33,34 @@ export const COPY: EchoServer = { name: 'ours', candidate: ours('copy') }
 export const BORROW: EchoServer = { name: 'ours, borrow', candidate: ours('borrow') }
 const OFFSETS: EchoServer = { name: 'ours, offsets', candidate: ours('offsets') }
 
-/** All that this machine can run, in the order of the tables; and a sentence for each that it cannot. */
-export function echoServers(): { servers: EchoServer[]; missing: string[] } {
-  const servers = [C, LIBUV, LIBEVENT, LIBEV, NET, BUN, DENO, COPY, BORROW, OFFSETS]
-  const absent = [
-    ...(compilesWith('uv') ? [] : [LIBUV]),
-    ...(compilesWith('event_core') ? [] : [LIBEVENT]),
-    ...(compilesWith('ev') ? [] : [LIBEV]),
-    ...(runtimePeer('bun') === undefined ? [BUN] : []),
-    ...(runtimePeer('deno') === undefined ? [DENO] : []),
-  ]
-  return {
-    servers: servers.filter((server) => !absent.includes(server)),
-    missing: absent.map(({ name }) => missingPeer(name)),
+/** What this machine can run. */
+interface EchoServers {
+  /** In the order of the tables. */
+  servers: EchoServer[]
+  /** A sentence for each that it cannot run. */
+  missing: string[]
+  /** Of the peers that are not part of Node. */
+  versions: [name: string, version: string][]
+}
+
+export function echoServers(): EchoServers {
+  const peers = new Map([
+    [LIBUV, libraryPeer('uv')],
+    [LIBEVENT, libraryPeer('event_core')],
+    [LIBEV, libraryPeer('ev')],
+    [BUN, runtimePeer('bun')?.version],
+    [DENO, runtimePeer('deno')?.version],
+  ])
+  const missing: string[] = []
+  const versions: EchoServers['versions'] = []
+  for (const [{ name }, version] of peers) {
+    if (version === undefined) missing.push(missingPeer(name))
+    else versions.push([name, version])
   }
+  const servers = [C, LIBUV, LIBEVENT, LIBEV, NET, BUN, DENO, COPY, BORROW, OFFSETS].filter(
+    (server) => !peers.has(server) || peers.get(server) !== undefined,
+  )
+  return { servers, missing, versions }
 }
 
 /** The servers, beginning with another one in each round. */

@@ -59,7 +59,7 @@ interface Sample extends LoadFigures {
 type Series = (server: EchoServer, figure: LoadFigure) => number[]
 
 export async function benchEcho({ rounds, seconds }: Effort): Promise<Report> {
-  const { servers, missing } = echoServers()
+  const { servers, missing, versions } = echoServers()
   const samples: Sample[] = []
   for (let round = 1; round <= rounds; round++) {
     progress(`round ${round}/${rounds}`)
@@ -84,7 +84,10 @@ export async function benchEcho({ rounds, seconds }: Effort): Promise<Report> {
   })
   return {
     title: `echo: messages of 64 bytes and of 64 KiB over a Unix socket, ${rounds} rounds of ${seconds} s`,
-    tables: LOADS.map((load) => table(load, servers, under(load))),
+    tables: [
+      ...LOADS.map((load) => table(load, servers, under(load))),
+      { caption: 'versions', rows: [['peer', 'version'], ...versions] },
+    ],
     bars: bars(servers, under(FIFTY)),
     plots: [...LOADS.map((load) => throughput(load, servers, under(load))), latency(ONE), latency(FIFTY)],
     missing,

@@ -6,8 +6,12 @@ import { execFileSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
-/** Headers by the name that a program is linked with. */
-const LIBRARIES = { ev: 'ev.h', event_core: 'event2/event.h', uv: 'uv.h' } as const
+/** By the name that a program is linked with: a header, and the macros that hold the version. */
+const LIBRARIES = {
+  ev: { header: 'ev.h', version: 'EV_VERSION_MAJOR.EV_VERSION_MINOR' },
+  event_core: { header: 'event2/event.h', version: 'EVENT__VERSION' },
+  uv: { header: 'uv.h', version: 'UV_VERSION_MAJOR.UV_VERSION_MINOR.UV_VERSION_PATCH' },
+} as const
 
 /** Runtimes are programs, in a package for each kind of machine; the others are modules. */
 const ARCHITECTURES: Partial<Record<string, { bun: string; deno: string }>> = {
@@ -22,26 +26,34 @@ export function missingPeer(name: string): string {
   return `${name}: not installed; npm run bench:setup installs it`
 }
 
-/** Whether a C program that uses the library can be built. */
-export function compilesWith(library: keyof typeof LIBRARIES): boolean {
-  const input = `#include <${LIBRARIES[library]}>\nint main(void) { return 0; }\n`
+/** The version of a library that a C program can be built with, or undefined. */
+export function libraryPeer(name: keyof typeof LIBRARIES): string | undefined {
+  const { header, version } = LIBRARIES[name]
   try {
-    execFileSync('cc', ['-x', 'c', '-', `-l${library}`, '-o', '/dev/null'], {
-      input,
-      stdio: ['pipe', 'ignore', 'ignore'],
-    })
-    return true
+    const source = `#include <${header}>\nint main(void) { return 0; }\n`
+    compile(['-o', '/dev/null'], source, [`-l${name}`])
+    const preprocessed = compile(['-E', '-P'], `#include <${header}>\n${version}\n`)
+    return preprocessed.trim().split('\n').at(-1)?.replaceAll(/["\s]/g, '')
   } catch {
-    return false
+    return undefined
   }
 }
 
-/** The program of a runtime that works here, which an old processor or another C library prevents, or undefined. */
-export function runtimePeer(name: 'bun' | 'deno'): string | undefined {
+/** @throws Error when the compiler is missing or refuses. */
+function compile(flags: readonly string[], source: string, libraries: readonly string[] = []): string {
+  const args = [...flags, '-x', 'c', '-', ...libraries]
+  return execFileSync('cc', args, { input: source, encoding: 'utf8', stdio: ['pipe', 'pipe', 'ignore'] })
+}
+
+/** The program of a runtime, when it works here, which an old processor or another C library prevents. */
+export function runtimePeer(name: 'bun' | 'deno'): { program: string; version: string } | undefined {
   try {
     const program = peers.resolve(ARCHITECTURES[process.arch]?.[name] ?? name)
-    execFileSync(program, ['--version'], { stdio: 'ignore' })
-    return program
+    const said = execFileSync(program, ['--version'], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    return { program, version: /[\d.]+/.exec(said)?.[0] ?? 'unknown' }
   } catch {
     return undefined
   }
