@@ -22,8 +22,13 @@ const LIBRARIES = {
   'echo-libevent': ['-levent_core'],
   'echo-libuv': ['-luv'],
   load: [],
+  ping: [],
   sendfile: [],
   shm: [],
+  signal: [],
+  sigqueue: [],
+  spin: [],
+  timer: [],
 } as const satisfies Record<string, readonly string[]>
 
 /** The path of the compiled program `name`. */
@@ -35,6 +40,7 @@ export function cProgram(name: keyof typeof LIBRARIES): string {
     .update([...FLAGS, ...libraries].join(' '))
     .update(readFileSync(source))
     .update(readFileSync(`${INCLUDE}fd-reactor-ring.h`))
+    .update(readFileSync(new URL('../c/latency.h', import.meta.url)))
     .digest('hex')
     .slice(0, 12)
   const binary = `${folder}${name}-${hash}`

@@ -12,6 +12,7 @@ import { benchRtt } from './rtt.js'
 import { benchSendFile } from './sendfile.js'
 import { benchSeqpacket } from './seqpacket.js'
 import { benchShm } from './shm.js'
+import { benchTimer } from './timer.js'
 import { benchUdsVsTcp } from './uds-vs-tcp.js'
 
 /** One program of measurements. */
@@ -34,6 +35,11 @@ export const SCENARIOS: readonly Scenario[] = [
     run: benchRequests,
   },
   { name: 'dispatch', description: '200 ready eventfds per batch: ours and npm epoll', run: benchDispatch },
+  {
+    name: 'timer',
+    description: 'lateness and drift of timers: C, ours, Node, nanotimer, cyclictest',
+    run: benchTimer,
+  },
   {
     name: 'connections',
     description: '10,000 open connections: ours and Node net',
