@@ -12,6 +12,7 @@ import { benchRtt } from './rtt.js'
 import { benchSendFile } from './sendfile.js'
 import { benchSeqpacket } from './seqpacket.js'
 import { benchShm } from './shm.js'
+import { benchSignal } from './signal.js'
 import { benchTimer } from './timer.js'
 import { benchUdsVsTcp } from './uds-vs-tcp.js'
 
@@ -39,6 +40,11 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'timer',
     description: 'lateness and drift of timers: C, ours, Node, nanotimer, cyclictest',
     run: benchTimer,
+  },
+  {
+    name: 'signal',
+    description: 'from sigqueue to the handler: C signalfd, ours, and process.on',
+    run: benchSignal,
   },
   {
     name: 'connections',
