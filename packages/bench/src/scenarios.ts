@@ -6,6 +6,7 @@ import { benchDgram } from './dgram.js'
 import { benchDispatch } from './dispatch.js'
 import { benchEcho } from './echo.js'
 import { benchMapped } from './mapped.js'
+import { benchPriority } from './priority.js'
 import type { Effort, Report } from './report.js'
 import { benchRequests } from './requests.js'
 import { benchRtt } from './rtt.js'
@@ -45,6 +46,11 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'signal',
     description: 'from sigqueue to the handler: C signalfd, ours, and process.on',
     run: benchSignal,
+  },
+  {
+    name: 'priority',
+    description: "an urgent event's wait beside a flood of others: ours and Node net",
+    run: benchPriority,
   },
   {
     name: 'connections',
