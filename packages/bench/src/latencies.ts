@@ -2,7 +2,7 @@
 import { parseDistribution, parseFigures, spread, type Distribution } from './report.js'
 
 /** The percentiles that tables show. */
-export const LATENCY_FIGURES = ['p50Micros', 'p90Micros', 'p99Micros', 'p999Micros', 'maxMicros'] as const
+const LATENCY_FIGURES = ['p50Micros', 'p90Micros', 'p99Micros', 'p999Micros', 'maxMicros'] as const
 
 /** One of them. */
 export type LatencyFigure = (typeof LATENCY_FIGURES)[number]

@@ -116,7 +116,7 @@ async function measure(
 }
 
 /** Sends the time as soon as the flood has begun, and reads what the server says of it. */
-async function waitsOf(server: Server, seconds: number): Promise<LatencyFigures> {
+export async function waitsOf(server: Server, seconds: number): Promise<LatencyFigures> {
   await once(server.output, 'data') // flooded
   const told = once(server.output, 'data')
   const numbers = [PINGS_PER_SECOND, seconds * 1.25].map(String)

@@ -21,7 +21,7 @@ const objectsPerTick = Number(objects)
 const warm = Math.floor((seconds * 0.25e9) / periodNs)
 const last = warm + Math.floor((seconds * 1e9) / periodNs)
 const latencies = new Latencies(last - warm)
-/** When the first tick is due; of timers that cannot be told so, when they were started. */
+/** When the first tick is due; for timers that cannot be told so, a period after they began. */
 let firstNs = Math.round(monotonicNs()) + START_NS
 let told = 0
 let driftPeriods = 0
@@ -86,6 +86,8 @@ async function immediates(): Promise<void> {
 }
 
 interface NanoTimer {
+  /** When it began, as `process.hrtime()` has it. */
+  readonly intervalT1: [seconds: number, nanoseconds: number]
   setInterval(task: () => void, args: string, interval: string): void
   clearInterval(): void
 }
@@ -94,7 +96,6 @@ async function nanoTimer(): Promise<void> {
   const { default: NanoTimer } = (await import(nanotimer)) as { default: new () => NanoTimer }
   return new Promise((resolve) => {
     const timer = new NanoTimer()
-    firstNs = monotonicNs() + periodNs
     timer.setInterval(
       () => {
         if (!tick(1, monotonicNs())) return
@@ -104,6 +105,7 @@ async function nanoTimer(): Promise<void> {
       '',
       `${periodNs}n`,
     )
+    firstNs = timer.intervalT1[0] * 1e9 + timer.intervalT1[1] + periodNs
   })
 }
 
