@@ -27,8 +27,9 @@ static inline Latencies LatenciesOf(size_t capacity) {
   return all;
 }
 
-static inline void LatencyRecord(Latencies* all, uint64_t nanoseconds) {
-  if (all->count < all->capacity) all->values[all->count++] = nanoseconds;
+// At least 1 ns, which a logarithmic axis can show.
+static inline void LatencyRecord(Latencies* all, int64_t nanoseconds) {
+  if (all->count < all->capacity) all->values[all->count++] = nanoseconds < 1 ? 1 : (uint64_t)nanoseconds;
 }
 
 static inline int LatencyCompare(const void* a, const void* b) {

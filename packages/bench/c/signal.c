@@ -44,7 +44,8 @@ int main(int argc, char** argv) {
         continue;
       }
       now = Now();
-      if (infos[i].ssi_int != (int32_t)count++) errx(1, "expected %u, got %d", count, infos[i].ssi_int);
+      if (infos[i].ssi_int != (int32_t)count) errx(1, "expected %u, got %d", count, infos[i].ssi_int);
+      count++;
       if (tells) Tell((double)now, count);
     }
   }

@@ -91,7 +91,7 @@ static void MeasureLatency(double seconds) {
     uint64_t start = Now();
     if (!Send()) errx(1, "no signal can be queued");
     Told told = Await();
-    if (start >= begin) LatencyRecord(&latencies, (uint64_t)told.clock - start);
+    if (start >= begin) LatencyRecord(&latencies, (int64_t)told.clock - (int64_t)start);
     uint64_t next = Now() + kPauseNs;
     do now = Now();
     while (now < next);

@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
     }
     for (; expirations > 0; expirations--) {
       uint64_t due = first + told++ * period;
-      if (told > warm) LatencyRecord(&latencies, now > due ? now - due : 0);
+      if (told > warm) LatencyRecord(&latencies, (int64_t)(now - due));
     }
     // More than a period after what was told last: either this tick was late, which the next shows, or some
     // are lost.

@@ -34,7 +34,7 @@ export class Flood {
     const nowNs = monotonicNs()
     for (let offset = 0; offset < bytes.length; offset += TIME_BYTES) {
       if (this.#skip-- > 0) continue
-      this.#waits.record(Math.max(nowNs - bytes.readDoubleLE(offset), 0))
+      this.#waits.record(nowNs - bytes.readDoubleLE(offset))
     }
   }
 

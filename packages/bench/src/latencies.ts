@@ -24,8 +24,9 @@ export class Latencies {
     this.#nanoseconds = new Float64Array(capacity).fill(1)
   }
 
+  /** At least 1 ns, which a logarithmic axis can show: the clocks of two programs differ by less than that matters. */
   record(nanoseconds: number): void {
-    if (this.#count < this.#nanoseconds.length) this.#nanoseconds[this.#count++] = nanoseconds
+    if (this.#count < this.#nanoseconds.length) this.#nanoseconds[this.#count++] = Math.max(nanoseconds, 1)
   }
 
   /** @throws Error when nothing was recorded. */

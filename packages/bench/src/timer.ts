@@ -88,9 +88,9 @@ export async function benchTimer({ rounds, seconds }: Effort): Promise<Report> {
   const { contenders, missing } = present()
   const samples: Sample[] = []
   for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
     const first = round % contenders.length
     for (const condition of CONDITIONS) {
+      progress(`round ${round}/${rounds}, ${condition}`)
       using _neighbour = condition === 'busy neighbour' ? busyNeighbour(processors().load) : undefined
       for (const { name: rate, periodNs } of RATES) {
         const setting = { periodNs, seconds, condition }

@@ -32,7 +32,7 @@ let garbage: object[] = []
 function tick(expirations: number, nowNs: number): boolean {
   for (let left = expirations; left > 0; left--) {
     const dueNs = firstNs + told++ * periodNs
-    if (told > warm) latencies.record(Math.max(nowNs - dueNs, 0))
+    if (told > warm) latencies.record(nowNs - dueNs)
   }
   driftPeriods = Math.trunc((nowNs - firstNs - (told - 1) * periodNs) / periodNs)
   return pause()
@@ -63,7 +63,7 @@ async function interval(): Promise<void> {
     const timer = setInterval(() => {
       const nowNs = monotonicNs()
       told++
-      if (told > warm) latencies.record(Math.max(nowNs - dueNs, 0))
+      if (told > warm) latencies.record(nowNs - dueNs)
       dueNs = nowNs + periodNs
       driftPeriods = Math.trunc((nowNs - firstNs - (told - 1) * periodNs) / periodNs)
       if (!pause()) return
