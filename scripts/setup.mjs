@@ -76,6 +76,7 @@ export async function build() {
     ...sources,
     ...configs,
     join(root, 'tsconfig.base.json'),
+    join(root, 'tsconfig.json'),
     join(root, 'pnpm-lock.yaml'),
   ])
   const stamps = packages.map((folder) => join(folder, 'dist/.stamp'))

@@ -13,6 +13,7 @@ import { Sample as Record } from './cell-sample.js'
 import { pinned, processors } from './machine.js'
 import {
   atLeast,
+  barsPlot,
   formatSpread,
   parseFigures,
   progress,
@@ -87,6 +88,14 @@ export async function benchCell({ rounds, seconds }: Effort): Promise<Report> {
         0.6,
         `our writer's rate, of C's, with ${readers} of C's readers`,
         ofC('claim and commit, C reads', readers),
+      ),
+    ),
+    plots: READERS.map((readers) =>
+      barsPlot(
+        `publications beside ${readers} readers`,
+        'per second of CPU',
+        PAIRS.map(({ name }) => name),
+        (name) => series(name, readers, 'perCpuSecond'),
       ),
     ),
     samples,

@@ -6,6 +6,7 @@
 import { output } from './child.js'
 import {
   atLeast,
+  barsPlot,
   formatSpread,
   parseFigures,
   progress,
@@ -67,6 +68,11 @@ export async function benchChannel({ rounds, seconds }: Effort): Promise<Report>
         ratios(series('bytes', 'channel'), series('bytes', 'port')),
       ),
     ],
+    plots: KINDS.map((kind) =>
+      barsPlot(NAMES[kind], 'messages per second', ['Channel', 'postMessage()'], (name) =>
+        series(kind, name === 'Channel' ? 'channel' : 'port'),
+      ),
+    ),
     samples,
   }
 }

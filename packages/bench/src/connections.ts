@@ -11,6 +11,7 @@ import { pinned, processors } from './machine.js'
 import {
   atLeast,
   atMost,
+  barsPlot,
   formatSpread,
   parseFigures,
   progress,
@@ -23,7 +24,7 @@ import { holding, Server } from './server.js'
 
 const CONNECTIONS = 10_000
 const FIGURES = ['rssBytes', 'heapBytes', 'acceptMicros', 'acceptCpuMicros'] as const
-const KINDS = ['ours', 'net'] as const
+const KINDS = ['ours', 'Node net'] as const
 
 type Kind = (typeof KINDS)[number]
 type Figures = Record<(typeof FIGURES)[number], number>
@@ -38,19 +39,21 @@ export async function benchConnections({ rounds }: Effort): Promise<Report> {
   }
   const series = (server: Kind, figure: keyof Figures): number[] =>
     samples.filter((sample) => sample.server === server).map((sample) => sample[figure])
-  const of = (figure: keyof Figures) => ratios(series('ours', figure), series('net', figure))
+  const of = (figure: keyof Figures) => ratios(series('ours', figure), series('Node net', figure))
   const row = (caption: string, figure: keyof Figures, digits: number): string[] => [
     caption,
     ...KINDS.map((server) => formatSpread(spread(series(server, figure)), digits)),
     formatSpread(of(figure)),
   ]
+  const plot = (caption: string, unit: string, figure: keyof Figures) =>
+    barsPlot(caption, unit, KINDS, (server) => series(server, figure))
   return {
     title: `connections: ${CONNECTIONS} held open on a Unix socket, ${rounds} rounds`,
     tables: [
       {
         caption: 'for each connection: median (min–max) of the rounds',
         rows: [
-          ['', 'ours', 'Node net', 'ours, of net'],
+          ['', ...KINDS, 'ours, of net'],
           row('memory of the process, bytes', 'rssBytes', 0),
           row('JavaScript heap, bytes', 'heapBytes', 0),
           row('time to accept, µs', 'acceptMicros', 1),
@@ -63,15 +66,19 @@ export async function benchConnections({ rounds }: Effort): Promise<Report> {
       atLeast(
         1,
         'connections accepted in a second, of net',
-        ratios(series('net', 'acceptMicros'), series('ours', 'acceptMicros')),
+        ratios(series('Node net', 'acceptMicros'), series('ours', 'acceptMicros')),
       ),
+    ],
+    plots: [
+      plot('memory of the process for each connection', 'bytes', 'rssBytes'),
+      plot('time to accept a connection', 'µs', 'acceptMicros'),
     ],
     samples,
   }
 }
 
 async function hold(kind: Kind): Promise<Figures> {
-  await using server = await Server.start(holding(kind, CONNECTIONS))
+  await using server = await Server.start(holding(kind === 'ours' ? 'ours' : 'net', CONNECTIONS))
   const command = [cProgram('connect'), server.address, String(CONNECTIONS)]
   const [file = '', ...args] = pinned(processors().load, command)
   const client = spawn(file, args, { stdio: ['pipe', 'ignore', 'inherit'] })

@@ -9,12 +9,14 @@ import { cProgram } from './c-program.js'
 import { output } from './child.js'
 import { pinned, processors } from './machine.js'
 import {
+  barsPlot,
   formatSpread,
   parseFigures,
   progress,
   ratios,
   spread,
   type Effort,
+  type Plot,
   type Report,
   type Table,
 } from './report.js'
@@ -59,6 +61,10 @@ export async function benchDgram({ rounds, seconds }: Effort): Promise<Report> {
       table('sending', bytes, SENDERS, samples),
     ]),
     bars: [],
+    plots: SIZES.flatMap((bytes) => [
+      ...plots('receiving', bytes, RECEIVERS, samples),
+      ...plots('sending', bytes, SENDERS, samples),
+    ]),
     samples,
   }
 }
@@ -103,11 +109,27 @@ async function send(name: string, bytes: number, seconds: number): Promise<Figur
   return parseFigures(await output(pinned(processors().load, command)), FIGURES)
 }
 
-function table(what: string, bytes: number, names: readonly string[], samples: readonly Sample[]): Table {
-  const series = (name: string, figure: keyof Figures): number[] =>
+type Series = (name: string, figure: keyof Figures) => number[]
+
+function seriesOf(what: string, bytes: number, samples: readonly Sample[]): Series {
+  return (name, figure) =>
     samples
       .filter((sample) => sample.what === what && sample.bytes === bytes && sample.name === name)
       .map((sample) => sample[figure])
+}
+
+function plots(what: string, bytes: number, names: readonly string[], samples: readonly Sample[]): Plot[] {
+  const series = seriesOf(what, bytes, samples)
+  const plot = (caption: string, unit: string, figure: keyof Figures): Plot =>
+    barsPlot(`${what} ${bytes} B: ${caption}`, unit, names, (name) => series(name, figure))
+  return [
+    plot('throughput', 'messages per second', 'messagesPerSecond'),
+    plot('CPU', 'ns per message', 'cpuNsPerMessage'),
+  ]
+}
+
+function table(what: string, bytes: number, names: readonly string[], samples: readonly Sample[]): Table {
+  const series = seriesOf(what, bytes, samples)
   const there = names.filter((name) => series(name, 'cpuNsPerMessage').length > 0)
   const rows = there.map((name) => {
     const cells = (figure: keyof Figures, scale: number, digits: number): string[] => [

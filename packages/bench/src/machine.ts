@@ -31,8 +31,16 @@ export function machine(): Machine {
   }
 }
 
-export function machineLine({ cpu, cores, kernel, governor, node, loadAverage }: Machine): string {
-  return `${cpu}, ${cores} cores, governor ${governor}, Linux ${kernel}, Node ${node}, load average before ${loadAverage.toFixed(2)}`
+/** What is to be said beside figures, each as a short text. */
+export function machineFacts({ cpu, cores, kernel, governor, node, loadAverage }: Machine): string[] {
+  return [
+    cpu,
+    `${cores} cores`,
+    `governor ${governor}`,
+    `Linux ${kernel}`,
+    `Node ${node}`,
+    `load average before ${loadAverage.toFixed(2)}`,
+  ]
 }
 
 function governor(): string {

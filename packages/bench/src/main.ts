@@ -1,15 +1,18 @@
 /**
- * The command line of the benches: `npm run bench -- SCENARIO… [options]`.
+ * The command line of the benches: `npm run bench -- SCENARIO… [options]` measures; `page` and `docs` show what was measured.
  *
  * Every scenario runs its contenders side by side in interleaved rounds, and judges ratios within a round: a
  * shared or virtual machine drifts by far more than the differences looked for. Exit code 1 means that a bar
  * was missed.
  */
+import { readFileSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { Argument, InvalidArgumentError, program } from 'commander'
-import { machine, machineLine } from './machine.js'
+import { machine, machineFacts } from './machine.js'
+import { page } from './page.js'
+import { performanceDocument } from './performance-document.js'
 import { render, type Effort } from './report.js'
-import { appendResult } from './results.js'
+import { appendResult, readResults } from './results.js'
 import { SCENARIOS } from './scenarios.js'
 
 interface Options extends Effort {
@@ -39,7 +42,7 @@ async function run(names: readonly string[], { json, ...effort }: Options): Prom
     const at = new Date().toISOString()
     console.error(scenario.name)
     const report = await scenario.run(effort)
-    console.log(`${machineLine(measuredOn)}\n${render(report)}\n`)
+    console.log(`${machineFacts(measuredOn).join(', ')}\n${render(report)}\n`)
     const command = `npm run bench -- ${scenario.name}${options(effort)}`
     if (json !== undefined)
       appendResult(json, { scenario: scenario.name, command, at, machine: measuredOn, effort, ...report })
@@ -53,22 +56,47 @@ function options({ rounds, seconds }: Effort): string {
   return `${rounds === 5 ? '' : ` --rounds ${rounds}`}${seconds === 1 ? '' : ` --seconds ${seconds}`}`
 }
 
+const DOCS = new URL('../../../docs/', import.meta.url)
+
 const names = SCENARIOS.map(({ name, description }) => `  ${name.padEnd(12)}${description}`)
+const listed = `\nScenarios:\n${names.join('\n')}`
 program
   .name('bench')
   .description('Measures fd-reactor beside what it competes with.')
+  .addHelpText('after', listed)
+program
+  .command('run', { isDefault: true })
+  .description(
+    'measure scenarios, with the options that `bench help run` lists; the word `run` can be left out',
+  )
   .addArgument(
     new Argument('<scenario...>', 'what to measure').choices([ALL, ...SCENARIOS.map(({ name }) => name)]),
   )
   .option('--rounds <count>', 'interleaved rounds', positiveInteger, 5)
   .option('--seconds <time>', 'measured time per run, after a quarter of it to warm up', positive, 1)
   .option('--json <file>', 'add the results to a file, as JSON lines')
-  .addHelpText('after', `\nScenarios:\n${names.join('\n')}`)
+  .addHelpText('after', listed)
   .action(async (scenarios: string[], chosen: Options) => {
     const missed = await run(scenarios, chosen)
     if (missed.length === 0) return
     console.error(`bars not met: ${missed.join(', ')}`)
     process.exitCode = 1
+  })
+program
+  .command('page')
+  .description('write one HTML page with plots, which needs no network')
+  .argument('<results>', 'what `run --json` wrote')
+  .requiredOption('--html <file>', 'the page')
+  .action((results: string, { html }: { html: string }) => {
+    writeFileSync(html, page(readResults(results)))
+  })
+program
+  .command('docs')
+  .description('write docs/performance.md, with docs/performance/findings.md at its end')
+  .argument('<results>', 'what `run --json` wrote')
+  .action((results: string) => {
+    const findings = readFileSync(new URL('performance/findings.md', DOCS), 'utf8')
+    writeFileSync(new URL('performance.md', DOCS), performanceDocument(readResults(results), findings))
   })
 
 // Servers are killed by an `exit` listener, which a signal's default action would skip.

@@ -5,7 +5,16 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } fro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MappedFile } from '@fd-reactor/fd-events'
-import { atLeast, formatSpread, progress, ratios, spread, type Effort, type Report } from './report.js'
+import {
+  atLeast,
+  barsPlot,
+  formatSpread,
+  progress,
+  ratios,
+  spread,
+  type Effort,
+  type Report,
+} from './report.js'
 
 const PAGE = 4096
 const SIZE = 256 * 2 ** 20
@@ -86,6 +95,7 @@ function measureAll(path: string, rounds: number, seconds: number): Report {
       },
     ],
     bars: [atLeast(1, 'MappedFile, copied, rate of fs.readSync', ratios(of(COPY), of(READ)))],
+    plots: [barsPlot('reads of 4 KiB', 'per second', names, of)],
     samples,
   }
 }

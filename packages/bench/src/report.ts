@@ -95,6 +95,21 @@ export function formatSpread({ median, min, max }: Spread, digits = 2): string {
   return `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`
 }
 
+/** A plot of one value for each label, with the spread of its rounds. */
+export function barsPlot<Label extends string>(
+  caption: string,
+  unit: string,
+  labels: readonly Label[],
+  values: (label: Label) => readonly number[],
+): Plot {
+  return {
+    kind: 'bars',
+    caption,
+    unit,
+    values: labels.map((label) => ({ label, spread: spread(values(label)) })),
+  }
+}
+
 /** The report as text for a terminal. */
 export function render({ title, tables, bars, missing = [] }: Report): string {
   const barTable = {

@@ -13,6 +13,7 @@ import { pinned, processors } from './machine.js'
 import {
   atLeast,
   atMost,
+  barsPlot,
   formatSpread,
   parseFigures,
   progress,
@@ -79,6 +80,14 @@ export async function benchSendFile({ rounds, seconds }: Effort): Promise<Report
       return [
         atLeast(1.5, `sendFile(), throughput of pipe(), ${size.name}`, ofPipe('mebibytesPerSecond')),
         atMost(0.5, `sendFile(), CPU per byte of pipe(), ${size.name}`, ofPipe('serverCpuMicrosPerMebibyte')),
+      ]
+    }),
+    plots: SIZES.flatMap((size) => {
+      const plot = (caption: string, unit: string, figure: Figure) =>
+        barsPlot(`${caption}, ${size.name}`, unit, [C, PIPE, OURS], (server) => of(size)(server, figure))
+      return [
+        plot('throughput', 'MiB/s', 'mebibytesPerSecond'),
+        plot('CPU of the server', 'µs/MiB', 'serverCpuMicrosPerMebibyte'),
       ]
     }),
     samples,

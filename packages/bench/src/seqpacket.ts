@@ -5,7 +5,18 @@
  */
 import { cProgram } from './c-program.js'
 import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
-import { formatSpread, progress, ratios, spread, type Effort, type Report, type Table } from './report.js'
+import {
+  barsPlot,
+  formatSpread,
+  medianDistribution,
+  progress,
+  ratios,
+  spread,
+  type Effort,
+  type Plot,
+  type Report,
+  type Table,
+} from './report.js'
 import { Server, serverFile, type Candidate } from './server.js'
 
 const ours =
@@ -55,15 +66,38 @@ export async function benchSeqpacket({ rounds, seconds }: Effort): Promise<Repor
     title: `seqpacket: echo of one packet at a time, ${rounds} rounds of ${seconds} s`,
     tables: LOADS.map(({ name }) => table(name, samples)),
     bars: [],
+    plots: LOADS.flatMap(({ name }) => plots(name, samples)),
     samples,
   }
 }
 
+function chosen(load: string, server: string, samples: readonly Sample[]): Sample[] {
+  return samples.filter((sample) => sample.load === load && sample.server === server)
+}
+
+function plots(load: string, samples: readonly Sample[]): Plot[] {
+  const servers = CANDIDATES.map(([server]) => server)
+  return [
+    barsPlot(`${load}: throughput`, 'messages per second', servers, (server) =>
+      chosen(load, server, samples).map(({ messagesPerSecond }) => messagesPerSecond),
+    ),
+    {
+      kind: 'distribution',
+      caption: `${load}: round trips`,
+      unit: 'µs',
+      series: servers.map((server) =>
+        medianDistribution(
+          server,
+          chosen(load, server, samples).map(({ distribution }) => distribution),
+        ),
+      ),
+    },
+  ]
+}
+
 function table(load: string, samples: readonly Sample[]): Table {
   const series = (server: string, figure: LoadFigure): number[] =>
-    samples
-      .filter((sample) => sample.load === load && sample.server === server)
-      .map((sample) => sample[figure])
+    chosen(load, server, samples).map((sample) => sample[figure])
   const rows = CANDIDATES.map(([server]) => {
     const median = (figure: LoadFigure): number => spread(series(server, figure)).median
     const ofC = (figure: LoadFigure): string =>

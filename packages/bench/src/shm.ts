@@ -16,6 +16,7 @@ import { pinned, processors } from './machine.js'
 import {
   atLeast,
   atMost,
+  barsPlot,
   formatSpread,
   parseFigures,
   progress,
@@ -80,6 +81,13 @@ export async function benchShm({ rounds, seconds }: Effort): Promise<Report> {
       ]),
     ]
   }
+  const plot = (table: keyof typeof tables, caption: string, unit: string, scale: number) =>
+    barsPlot(
+      caption,
+      unit,
+      tables[table].map(([name]) => name),
+      (name) => series(table, name).map((value) => value / scale),
+    )
   const perMessage = (name: string, base: string) =>
     ratios(series('messages', name), series('messages', base))
   const millions = (name: string) => spread(series('messages', name).map((value) => value / 1e6))
@@ -123,6 +131,11 @@ export async function benchShm({ rounds, seconds }: Effort): Promise<Report> {
         'round trip sleeping, of C on eventfds',
         ratios(series('trips', 'ours, sleeping'), series('trips', 'C, two eventfds, sleeping')),
       ),
+    ],
+    plots: [
+      plot('messages', `messages of ${MESSAGE} bytes one way`, 'per second', 1),
+      plot('blocks', 'messages of 1 MiB one way', 'GB/s', 1e9),
+      plot('trips', 'round trips, p50', 'µs', 1e3),
     ],
     samples,
   }

@@ -5,7 +5,17 @@
  * The tables show what this machine says, whatever it is; there is no bar.
  */
 import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
-import { formatSpread, progress, ratios, spread, type Effort, type Report, type Table } from './report.js'
+import {
+  formatSpread,
+  medianDistribution,
+  progress,
+  ratios,
+  spread,
+  type Effort,
+  type Plot,
+  type Report,
+  type Table,
+} from './report.js'
 import { anyAddress, Server } from './server.js'
 
 const SIZES = [64, 1024, 64 * 1024]
@@ -43,16 +53,51 @@ export async function benchUdsVsTcp({ rounds, seconds }: Effort): Promise<Report
     title: `uds-vs-tcp: echo of one message at a time, ${rounds} rounds of ${seconds} s`,
     tables: LOADS.map(({ name }) => table(name, samples)),
     bars: [],
+    plots: LOADS.flatMap(({ name }) => plots(name, samples)),
     samples,
   }
+}
+
+function chosen(load: string, bytes: number, kind: Kind, samples: readonly Sample[]): Sample[] {
+  return samples.filter((sample) => sample.load === load && sample.bytes === bytes && sample.kind === kind)
+}
+
+function plots(load: string, samples: readonly Sample[]): Plot[] {
+  const [smallest = 0] = SIZES
+  const curve = (caption: string, unit: string, figure: LoadFigure): Plot => ({
+    kind: 'curve',
+    caption: `${load}: ${caption}`,
+    unit,
+    against: 'bytes',
+    series: KINDS.map((label) => ({
+      label,
+      points: SIZES.map((x) => ({
+        x,
+        spread: spread(chosen(load, x, label, samples).map((sample) => sample[figure])),
+      })),
+    })),
+  })
+  return [
+    curve('throughput', 'messages per second', 'messagesPerSecond'),
+    curve('round trip, p50', 'µs', 'p50Micros'),
+    {
+      kind: 'distribution',
+      caption: `${load}: round trips of ${smallest} B`,
+      unit: 'µs',
+      series: KINDS.map((label) =>
+        medianDistribution(
+          label,
+          chosen(load, smallest, label, samples).map(({ distribution }) => distribution),
+        ),
+      ),
+    },
+  ]
 }
 
 function table(load: string, samples: readonly Sample[]): Table {
   const rows = SIZES.map((bytes) => {
     const series = (kind: Kind, figure: LoadFigure): number[] =>
-      samples
-        .filter((sample) => sample.load === load && sample.bytes === bytes && sample.kind === kind)
-        .map((sample) => sample[figure])
+      chosen(load, bytes, kind, samples).map((sample) => sample[figure])
     const both = (figure: LoadFigure, scale: number, digits: number): string[] => [
       ...KINDS.map((kind) => (spread(series(kind, figure)).median / scale).toFixed(digits)),
       formatSpread(ratios(series('unix', figure), series('tcp', figure))),
