@@ -41,6 +41,12 @@ figcaption { font-weight: 600; font-size: .9375rem; margin-bottom: .5rem }
 [data-plot] figure { max-width: 100% }
 [data-plot] svg { --plot-background: var(--ground); display: block; max-width: 100% }
 [data-plot] [class*='swatches'] { margin-bottom: 0; font-size: .8125rem }
+@media (max-width: 36rem) {
+  .command { white-space: pre-wrap }
+  th, td { padding: .35rem .4rem }
+  .bars { width: 100%; font-size: .8125rem }
+  .bars td:first-child { min-width: 0; overflow-wrap: anywhere }
+}
 @media (min-width: 72rem) {
   body { display: grid; grid-template-columns: 11rem minmax(0, 1fr); column-gap: 3rem; padding-top: 2.5rem }
   #errors, header { grid-column: 1 / -1 }
