@@ -1,41 +1,39 @@
 /**
- * The short form for CI: scenarios whose ratios are steady enough, with bars so wide that only a ratio that has about halved fails.
+ * The short form for CI: the scenarios whose ratios are steady enough, judged by bars so wide that only a ratio that has about halved fails.
  *
- * What has a unit depends on the machine and is not judged.
+ * What has a unit depends on the machine and is not judged. The last line is the count.
  */
-import { formatSpread, type Bar, type Report } from './report.js'
+import { formatSpread, type Bar, type Effort } from './report.js'
 import type { Scenario } from './scenarios.js'
 
-const EFFORT = { rounds: 3, seconds: 0.2 }
-/** How far below, or above, its bar a ratio may be. */
+const EFFORT: Effort = { rounds: 3, seconds: 0.3 }
+/** How far on the wrong side of its bar a ratio may be. */
 const MARGIN = 0.55
 
-/** What became of one bar. */
-export interface Verdict {
-  scenario: string
-  claim: string
-  measured: string
-  limit: number
-  passed: boolean
-}
-
-/** Runs scenarios shortly and judges their ratios. */
-export async function check(scenarios: readonly Scenario[]): Promise<Verdict[]> {
-  const verdicts: Verdict[] = []
+/** Runs scenarios shortly, prints what became of their ratios, and returns how many failed. */
+export async function check(scenarios: readonly Scenario[]): Promise<number> {
+  let [passed, failed] = [0, 0]
   for (const { name, run } of scenarios) {
-    console.error(name)
-    verdicts.push(...judge(name, await run(EFFORT)))
+    const { bars, missing = [] } = await run(EFFORT)
+    for (const peer of missing) console.log(`- ${name}: not measured: ${peer}`)
+    for (const bar of bars.filter(({ absolute }) => absolute !== true)) {
+      const good = isNear(bar)
+      if (good) passed++
+      else failed++
+      console.log(
+        `${good ? '✓' : '✗'} ${name}: ${bar.claim}, here with a margin: ${formatSpread(bar.measured)}`,
+      )
+    }
   }
-  return verdicts
+  console.log(`${passed} passed, ${failed} failed`)
+  return failed
 }
 
-/** The ratios of a report, with margins. */
-export function judge(scenario: string, { bars }: Pick<Report, 'bars'>): Verdict[] {
-  return bars.filter(({ absolute }) => absolute !== true).map((bar) => verdict(scenario, bar))
-}
-
-function verdict(scenario: string, { claim, limit, more, measured }: Bar): Verdict {
-  const wide = more ? limit * MARGIN : limit / MARGIN
-  const passed = more ? measured.median >= wide : measured.median <= wide
-  return { scenario, claim, measured: formatSpread(measured), limit: wide, passed }
+/** Whether a ratio is met, or at least not far off. */
+export function isNear({
+  limit,
+  more,
+  measured: { median },
+}: Pick<Bar, 'limit' | 'more' | 'measured'>): boolean {
+  return more ? median >= limit * MARGIN : median <= limit / MARGIN
 }

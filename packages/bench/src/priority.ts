@@ -12,6 +12,7 @@ import { LATENCY_HEADER, latencyCells, parseLatencies, type LatencyFigures } fro
 import { runLoad } from './load.js'
 import { pinned, processors } from './machine.js'
 import {
+  absolute,
   atMost,
   formatSpread,
   medianDistribution,
@@ -84,7 +85,7 @@ export async function benchPriority({ rounds, seconds }: Effort): Promise<Report
         rows: [['', ...LATENCY_HEADER, 'p99.9 of net', 'flood k msg/s', 'server busy'], ...rows],
       },
     ],
-    bars: [atMost(300, 'ours, high priority, chunkMicros 100, p99.9 in µs', spread(p999(SHORT)))],
+    bars: [absolute(atMost(300, 'ours, high priority, chunkMicros 100, p99.9 in µs', spread(p999(SHORT))))],
     plots: [
       {
         kind: 'distribution',

@@ -19,6 +19,7 @@ import { pinned, processors } from './machine.js'
 import { busyNeighbour } from './neighbour.js'
 import { missingPeer, modulePeer } from './peers.js'
 import {
+  absolute,
   atMost,
   formatSpread,
   medianDistribution,
@@ -213,5 +214,8 @@ function bars(samples: readonly Sample[]): Bar[] {
   })
   const ours = samples.filter(({ contender }) => contender === BLOCKING.name || contender === POLLING.name)
   const drift = ours.reduce((sum, { driftPeriods = NaN }) => sum + Math.abs(driftPeriods), 0)
-  return [...perRate, atMost(0, 'ours, periods lost or told twice, in all runs together', spread([drift]))]
+  return [
+    ...perRate,
+    absolute(atMost(0, 'ours, periods lost or told twice, in all runs together', spread([drift]))),
+  ]
 }
