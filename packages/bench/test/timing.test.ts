@@ -7,7 +7,6 @@ import { parseCyclictest } from '../src/cyclictest.js'
 import { Latencies, parseLatencies } from '../src/latencies.js'
 import { monotonicNs } from '../src/monotonic.js'
 import { runLoad } from '../src/load.js'
-import { notInstalled, npmPeer } from '../src/peers.js'
 import { waitsOf } from '../src/priority.js'
 import { parseFigures } from '../src/report.js'
 import { Server } from '../src/server.js'
@@ -142,9 +141,4 @@ test.each([
   const load = runLoad(running, { clients: 10, pipeline: 16, seconds: 0.4 })
   const [waits] = await Promise.all([waitsOf(running, Number(SECONDS)), load])
   expectAscending(waits)
-})
-
-test('a peer that is not installed is named', () => {
-  expect(npmPeer('no-such-peer-of-ours')).toBeUndefined()
-  expect(notInstalled('peer')).toBe('peer: not installed; npm run bench:setup installs it')
 })
