@@ -23,6 +23,7 @@ const LIBRARIES = {
   'echo-libuv': ['-luv'],
   load: [],
   ping: [],
+  scale: [],
   sendfile: [],
   shm: [],
   signal: [],

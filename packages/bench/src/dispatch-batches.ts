@@ -1,23 +1,34 @@
 /**
- * What both candidates of the dispatch bench do: make all eventfds ready, then time from the last write to
- * the last handler. Making them ready is not timed; it takes as many system calls as handling them does.
+ * What both candidates of the dispatch and scale benches do: make some eventfds ready, then time from the last
+ * write to the last handler. Making them ready is not timed; it takes as many system calls as handling them does.
  */
 
-/** Ready eventfds per batch. */
-export const EVENTFDS = 200
+/** What the programs take from their command line: `SECONDS READY IDLE`. */
+export interface Batches {
+  seconds: number
+  /** How many eventfds become ready in a batch. */
+  ready: number
+  /** How many more are watched and never become ready. */
+  idle: number
+}
+
+export function batchesFromArguments(): Batches {
+  const [seconds = NaN, ready = NaN, idle = NaN] = process.argv.slice(2).map(Number)
+  return { seconds, ready, idle }
+}
 
 /**
  * Runs batches for `seconds` (after a quarter of that to warm up), prints the result as JSON and exits.
  *
- * `makeReady` writes to every eventfd. The function that is returned must be called once by every handler.
+ * `makeReady` writes to `ready` eventfds. The function that is returned must be called once by each of their handlers.
  */
-export function timeBatches(seconds: number, makeReady: () => void): () => void {
+export function timeBatches({ seconds, ready }: Batches, makeReady: () => void): () => void {
   const begin = performance.now() + seconds * 250
   const end = begin + seconds * 1000
   let [left, readyAt, spentMs, events] = [0, 0, 0, 0]
   const next = (): void => {
     makeReady()
-    left = EVENTFDS
+    left = ready
     readyAt = performance.now()
   }
   setImmediate(next)
@@ -26,7 +37,7 @@ export function timeBatches(seconds: number, makeReady: () => void): () => void 
     const now = performance.now()
     if (readyAt >= begin) {
       spentMs += now - readyAt
-      events += EVENTFDS
+      events += ready
     }
     if (now < end) return void setImmediate(next)
     console.log(JSON.stringify({ nsPerEvent: (spentMs * 1e6) / events, events }))

@@ -10,6 +10,7 @@ import { benchPriority } from './priority.js'
 import type { Effort, Report } from './report.js'
 import { benchRequests } from './requests.js'
 import { benchRtt } from './rtt.js'
+import { benchScale } from './scale.js'
 import { benchSendFile } from './sendfile.js'
 import { benchSeqpacket } from './seqpacket.js'
 import { benchShm } from './shm.js'
@@ -39,6 +40,7 @@ export const SCENARIOS: readonly Scenario[] = [
     run: benchRequests,
   },
   { name: 'dispatch', description: '200 ready eventfds per batch: ours and npm epoll', run: benchDispatch },
+  { name: 'scale', description: '10 active descriptors beside up to 19,000 idle ones', run: benchScale },
   {
     name: 'timer',
     description: 'lateness and drift of timers: C, ours, Node, nanotimer, cyclictest',

@@ -1,12 +1,14 @@
-/** Batches of ready eventfds with ours: `dispatch-fd-reactor SECONDS`. */
+/** Batches of ready eventfds with ours, beside idle ones: `dispatch-fd-reactor SECONDS READY IDLE`. */
 import { Reactor } from '@fd-reactor/core'
 import { EventFd } from '@fd-reactor/fd-events'
-import { EVENTFDS, timeBatches } from '../dispatch-batches.js'
+import { batchesFromArguments, timeBatches } from '../dispatch-batches.js'
 
+const batches = batchesFromArguments()
 const reactor = new Reactor()
-const eventFds = Array.from({ length: EVENTFDS }, () => new EventFd(reactor))
-const handled = timeBatches(Number(process.argv[2]), () => {
-  for (const eventFd of eventFds) eventFd.write(1n)
+const eventFds = Array.from({ length: batches.ready + batches.idle }, () => new EventFd(reactor))
+const active = eventFds.slice(0, batches.ready)
+const handled = timeBatches(batches, () => {
+  for (const eventFd of active) eventFd.write(1n)
 })
 for (const eventFd of eventFds) eventFd.on('event', handled)
 await reactor.run()

@@ -2,22 +2,24 @@
 /// <reference path="../../../core/src/epoll.d.ts" />
 /**
  * Batches of ready eventfds with npm `epoll` used directly, as its documentation shows: one Epoll,
- * level-triggered, and a callback that reads the descriptor: `dispatch-npm-epoll SECONDS`. Ours only makes
- * the eventfds here and never runs.
+ * level-triggered, and a callback that reads the descriptor: `dispatch-npm-epoll SECONDS READY IDLE`. Ours only
+ * makes the eventfds here and never runs.
  */
 import { readSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { Reactor } from '@fd-reactor/core'
 import { EventFd } from '@fd-reactor/fd-events'
-import { EVENTFDS, timeBatches } from '../dispatch-batches.js'
+import { batchesFromArguments, timeBatches } from '../dispatch-batches.js'
 
 // It exports from inside a function, where an import of names cannot see them.
 const { Epoll } = createRequire(import.meta.url)('epoll') as typeof import('epoll')
 
+const batches = batchesFromArguments()
 const reactor = new Reactor({ wakeup: 'manual' })
-const eventFds = Array.from({ length: EVENTFDS }, () => new EventFd(reactor))
-const handled = timeBatches(Number(process.argv[2]), () => {
-  for (const eventFd of eventFds) eventFd.write(1n)
+const eventFds = Array.from({ length: batches.ready + batches.idle }, () => new EventFd(reactor))
+const active = eventFds.slice(0, batches.ready)
+const handled = timeBatches(batches, () => {
+  for (const eventFd of active) eventFd.write(1n)
 })
 const count = new Uint8Array(8)
 const epoll = new Epoll((error, fd) => {
