@@ -59,7 +59,7 @@ function options({ rounds, seconds }: Effort): string {
 
 const DOCS = new URL('../../../docs/', import.meta.url)
 
-const names = SCENARIOS.map(({ name, description }) => `  ${name.padEnd(12)}${description}`)
+const names = SCENARIOS.map(({ name, description }) => `  ${name.padEnd(14)}${description}`)
 const listed = `\nScenarios:\n${names.join('\n')}`
 program
   .name('bench')

@@ -5,6 +5,8 @@ import { benchConnections } from './connections.js'
 import { benchDgram } from './dgram.js'
 import { benchDispatch } from './dispatch.js'
 import { benchEcho } from './echo.js'
+import { benchGc } from './gc.js'
+import { benchInstructions } from './instructions.js'
 import { benchMapped } from './mapped.js'
 import { benchPriority } from './priority.js'
 import type { Effort, Report } from './report.js'
@@ -40,7 +42,13 @@ export const SCENARIOS: readonly Scenario[] = [
     run: benchRequests,
   },
   { name: 'dispatch', description: '200 ready eventfds per batch: ours and npm epoll', run: benchDispatch },
+  {
+    name: 'instructions',
+    description: 'one event to an empty handler, counted by valgrind',
+    run: benchInstructions,
+  },
   { name: 'scale', description: '10 active descriptors beside up to 19,000 idle ones', run: benchScale },
+  { name: 'gc', description: 'what an echoed message leaves for the garbage collector', run: benchGc },
   {
     name: 'timer',
     description: 'lateness and drift of timers: C, ours, Node, nanotimer, cyclictest',
