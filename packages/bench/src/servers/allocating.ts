@@ -1,18 +1,15 @@
 /**
- * An echo server that says what its messages allocated: `allocating PATH copy|borrow|offsets SECONDS`.
+ * An echo server that says what its messages allocated: `allocating PATH copy|borrow|offsets WARM_UP SECONDS`.
  *
- * Its window begins a quarter of SECONDS after the first connection, for V8 to optimise, and ends before the load
- * does. `heapUsed` moves with each allocation, so its growth is exact as long as nothing was collected meanwhile. All
- * collections are counted from the first connection on.
+ * Its window begins WARM_UP seconds after the first connection and lasts for SECONDS. `heapUsed` moves with each
+ * allocation, so its growth is exact as long as nothing was collected meanwhile.
  */
 import { constants, PerformanceObserver } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Reactor } from '@fd-reactor/core'
 import { listenForEcho } from '../echo-listener.js'
 
-const [path = '', bytes = 'copy', seconds = 'NaN'] = process.argv.slice(2)
-const ms = Number(seconds) * 1000
-const collections = { minor: 0, major: 0, longestMs: 0 }
+const [path = '', bytes = 'copy', warmUp = 'NaN', seconds = 'NaN'] = process.argv.slice(2)
 const reactor = new Reactor()
 
 interface Moment {
@@ -27,17 +24,29 @@ function now(): Moment {
   return { at: performance.now(), messages: reactor.stats().events, heapUsed, external }
 }
 
-function observeCollections(): PerformanceObserver {
-  const observer = new PerformanceObserver((list) => {
+/** Counts collections from its making to `end()`. */
+class Collections {
+  minor = 0
+  major = 0
+  longestMs = 0
+  readonly #observer = new PerformanceObserver((list) => {
     for (const entry of list.getEntries()) {
       const kind = kindOf(entry)
-      if (kind === constants.NODE_PERFORMANCE_GC_MAJOR) collections.major++
-      if (kind === constants.NODE_PERFORMANCE_GC_MINOR) collections.minor++
-      collections.longestMs = Math.max(collections.longestMs, entry.duration)
+      if (kind === constants.NODE_PERFORMANCE_GC_MAJOR) this.major++
+      if (kind === constants.NODE_PERFORMANCE_GC_MINOR) this.minor++
+      this.longestMs = Math.max(this.longestMs, entry.duration)
     }
   })
-  observer.observe({ entryTypes: ['gc'] })
-  return observer
+
+  constructor() {
+    this.#observer.observe({ entryTypes: ['gc'] })
+  }
+
+  async end(): Promise<this> {
+    await delay(1) // it hears of a collection a turn later
+    this.#observer.disconnect()
+    return this
+  }
 }
 
 /** Node's own types leave `detail` out. */
@@ -50,20 +59,24 @@ let opened = false
 async function measure(): Promise<void> {
   if (opened) return
   opened = true
-  const observer = observeCollections()
-  await delay(0.25 * ms)
+  const warmingUp = new Collections()
+  await delay(Number(warmUp) * 1000)
+  const { major: majorBefore } = await warmingUp.end()
+  const collections = new Collections()
   const begin = now()
-  await delay(0.9 * ms)
+  await delay(Number(seconds) * 1000)
   const end = now()
-  await delay(1) // the observer hears of a collection a turn later
-  observer.disconnect()
+  const { minor, major, longestMs } = await collections.end()
   console.log(
     JSON.stringify({
       seconds: (end.at - begin.at) / 1000,
       messages: end.messages - begin.messages,
       heapBytes: end.heapUsed - begin.heapUsed,
       externalBytes: end.external - begin.external,
-      ...collections,
+      minor,
+      major,
+      longestMs,
+      majorBefore,
     }),
   )
 }
