@@ -18,6 +18,7 @@ import { benchSeqpacket } from './seqpacket.js'
 import { benchShm } from './shm.js'
 import { benchSignal } from './signal.js'
 import { benchTimer } from './timer.js'
+import { benchStartup } from './startup.js'
 import { benchUdsVsTcp } from './uds-vs-tcp.js'
 
 /** One program of measurements. */
@@ -49,6 +50,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   { name: 'scale', description: '10 active descriptors beside up to 19,000 idle ones', run: benchScale },
   { name: 'gc', description: 'what an echoed message leaves for the garbage collector', run: benchGc },
+  { name: 'startup', description: 'from exec to the first event, and install size', run: benchStartup },
   {
     name: 'timer',
     description: 'lateness and drift of timers: C, ours, Node, nanotimer, cyclictest',
