@@ -18,7 +18,7 @@ export interface Part {
   files?: Record<Content, number>
 }
 
-export type Content = 'JavaScript' | 'types' | 'maps' | 'sources' | 'rest'
+type Content = 'JavaScript' | 'types' | 'maps' | 'sources' | 'rest'
 
 /**
  * All parts. Node-gyp's intermediate files, which it leaves in `build/`, are not in them, nor is node-gyp itself: npm and

@@ -18,6 +18,7 @@ const FEW = 500_000
 const MANY = 2_500_000
 /** Repeats differ by less than a percent. */
 const MOST_ROUNDS = 3
+const NO_VALGRIND = 'valgrind: not installed; npm run bench:setup installs it'
 
 /** What is kept in the repository: `instructions.json`. */
 export interface Recorded {
@@ -38,8 +39,9 @@ export function recordedInstructions(): Recorded {
 
 /** Why the count cannot be compared here, if so. */
 export function whyNotComparable({ node, arch }: Recorded): string | undefined {
-  if (spawnSync('valgrind', ['--version']).status !== 0)
-    return 'valgrind: not installed; npm run bench:setup installs it'
+  if (spawnSync('valgrind', ['--version']).status !== 0) return NO_VALGRIND
+  const addon = process.env['FD_REACTOR_ADDON']
+  if (addon !== undefined) return `recorded with the addon of this build, and this one is ${addon}`
   if (node === process.version && arch === process.arch) return undefined
   return `recorded with Node ${node} on ${arch}, and this is Node ${process.version} on ${process.arch}`
 }
@@ -49,8 +51,7 @@ export async function benchInstructions({ rounds }: Effort): Promise<Report> {
   const { instructionsPerEvent, tolerance } = recorded
   const title = 'instructions: one event of 200 ready ones to an empty handler, in user space'
   const reason = whyNotComparable(recorded)
-  if (reason?.startsWith('valgrind') === true)
-    return { title, tables: [], bars: [], missing: [reason], samples: [] }
+  if (reason === NO_VALGRIND) return { title, tables: [], bars: [], missing: [reason], samples: [] }
 
   const samples: { round: number; instructionsPerEvent: number }[] = []
   for (let round = 1; round <= Math.min(rounds, MOST_ROUNDS); round++) {
