@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const PACKAGES = ['core', 'fd-events']
@@ -78,7 +78,7 @@ function installedIn(folder: string, dependency: string): string {
     const candidate = join(path, dependency)
     if (lstatSync(candidate, { throwIfNoEntry: false }) !== undefined) return candidate
   }
-  throw new Error(`${dependency} of ${dirname(folder)} is not installed`)
+  throw new Error(`${dependency} of ${folder} is not installed`)
 }
 
 function sizeOf(folder: string): number {
