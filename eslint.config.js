@@ -129,7 +129,7 @@ const packages = {
 }
 
 export default defineConfig(
-  { ignores: ['**/dist/', '**/build/', 'docs/api/'] },
+  { ignores: ['**/dist/', '**/lib/', '**/build/', 'docs/api/'] },
   js.configs.recommended,
   {
     // Scripts run in the Node that lints them, so its globals are theirs.

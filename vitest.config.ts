@@ -19,6 +19,7 @@ const common = { fileParallelism: false, retry: 0, testTimeout: 30_000, hookTime
 
 export default defineConfig({
   test: {
+    globalSetup: 'scripts/vitest-setup.mjs',
     projects: [
       {
         resolve: { alias },

@@ -78,12 +78,16 @@ export async function build() {
     join(root, 'tsconfig.base.json'),
     join(root, 'tsconfig.json'),
     join(root, 'pnpm-lock.yaml'),
+    join(root, 'scripts/bundle.mjs'),
   ])
-  const stamps = packages.map((folder) => join(folder, 'dist/.stamp'))
+  const bundled = ['core', 'fd-events'].map((name) => join(root, 'packages', name, 'lib/.stamp'))
+  const stamps = [...packages.map((folder) => join(folder, 'dist/.stamp')), ...bundled]
   if (stamps.every((stamp) => isCurrent(stamp, inputs))) return
   console.log('building')
   for (const folder of packages) removeOrphans(folder)
   await run('tsc', ['--build'])
+  const { bundle } = await import('./bundle.mjs') // not there before dependencies are installed
+  await bundle()
   for (const stamp of stamps) writeFileSync(stamp, inputs)
 }
 

@@ -514,7 +514,12 @@ export abstract class StreamSocket<
   }
 
   get #send(): Send {
-    return (this.#ownSend ??= (bytes, offset, length, fds) => this.#sendNow(bytes, offset, length, fds))
+    return this.#ownSend ?? this.#makeSend()
+  }
+
+  /** Apart: a function that makes a closure makes a context for it at each call, 40 bytes for every message. */
+  #makeSend(): Send {
+    return (this.#ownSend = (bytes, offset, length, fds) => this.#sendNow(bytes, offset, length, fds))
   }
 
   get #ownExtras(): Extras {

@@ -231,7 +231,7 @@ describe('alarm clocks', () => {
 
   test('without CAP_WAKE_ALARM they are refused with the reason, and nothing is left open', async (context) => {
     const script = `
-      const { TimerFd } = await import('./dist/index.js')
+      const { TimerFd } = await import('./lib/index.js')
       const { readdirSync } = await import('node:fs')
       const reactor = new Reactor()
       const open = () => readdirSync('/proc/self/fd').length

@@ -5,6 +5,7 @@
  * loaded before it is needed, so that the package can be imported anywhere and only its use needs Linux.
  */
 import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
 import process from 'node:process'
 import { ReactorError } from '../errors.js'
 
@@ -196,9 +197,8 @@ function load(): Native {
     const message = `fd-reactor needs Linux: epoll, eventfd, timerfd and signalfd do not exist on ${process.platform}`
     throw new ReactorError('ERR_UNSUPPORTED_PLATFORM', message)
   }
-  const path = process.env['FD_REACTOR_ADDON'] ?? '../../build/Release/fd_reactor.node'
   try {
-    return require(path) as Native
+    return require(process.env['FD_REACTOR_ADDON'] ?? built()) as Native
   } catch (cause) {
     throw new ReactorError(
       'ERR_ADDON_MISSING',
@@ -208,6 +208,11 @@ function load(): Native {
       { cause },
     )
   }
+}
+
+/** Where the package's installation put it. */
+function built(): string {
+  return join(dirname(require.resolve('@fd-reactor/core/package.json')), 'build/Release/fd_reactor.node')
 }
 
 /** The addon, loaded at the first call. */

@@ -10,9 +10,9 @@ import { fileURLToPath } from 'node:url'
 const packages = new URL('../../../', import.meta.url)
 
 /** For `import()` in worker scripts. */
-export const coreUrl = new URL('core/dist/index.js', packages).href
+export const coreUrl = new URL('core/lib/index.js', packages).href
 /** For `import()` in worker scripts. */
-export const fdEventsUrl = new URL('fd-events/dist/index.js', packages).href
+export const fdEventsUrl = new URL('fd-events/lib/index.js', packages).href
 
 /** The names that a script finds: what it imports, and `path`, a place for a socket that goes with the script. */
 const PRELUDE = `
