@@ -29,6 +29,7 @@ const files = {
   ],
   'fd-events': [
     'durations.ts',
+    'word-copy.ts',
     'record-copy.ts',
     'slab-loan.ts',
     'passed-fds.ts',

@@ -8,6 +8,7 @@
 // socket's buffer and a short write is a bug.
 #define _GNU_SOURCE
 #include <err.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,11 +51,20 @@ static void Echo(int fd) {
   if (written != length) err(1, "wrote %zd of %zd bytes", written, length);
 }
 
+static void* Idle(void* unused) {
+  for (;;) pause();
+  return unused;
+}
+
 int main(int argc, char** argv) {
-  if (argc != 3) errx(2, "usage: echo-epoll PATH|seqpacket:PATH block|spin");
+  if (argc != 3) errx(2, "usage: echo-epoll PATH|seqpacket:PATH block|spin|threads");
   int timeout = strcmp(argv[2], "spin") == 0 ? 0 : -1;
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // a spinning server must not outlive a bench that was killed
   signal(SIGPIPE, SIG_IGN);          // a client may leave at any time
+  // Beside a second thread, as every Node process has some, the kernel counts each use of a descriptor.
+  pthread_t idle;
+  if (strcmp(argv[2], "threads") == 0 && pthread_create(&idle, NULL, Idle, NULL) != 0)
+    errx(1, "pthread_create");
 
   int listener = Listen(argv[1]);
   int epoll = epoll_create1(EPOLL_CLOEXEC);

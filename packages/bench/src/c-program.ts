@@ -17,7 +17,7 @@ const LIBRARIES = {
   connect: [],
   dgram: [],
   download: [],
-  'echo-epoll': [],
+  'echo-epoll': ['-pthread'],
   'echo-libev': ['-lev'],
   'echo-libevent': ['-levent_core'],
   'echo-libuv': ['-luv'],

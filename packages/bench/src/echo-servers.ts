@@ -10,6 +10,7 @@ export interface EchoServer {
 }
 
 export const C: EchoServer = { name: 'C epoll', candidate: cEpoll('block') }
+const THREADS: EchoServer = { name: 'C epoll, beside an idle thread', candidate: cEpoll('threads') }
 export const LIBUV: EchoServer = { name: 'C libuv', candidate: (path) => [cProgram('echo-libuv'), path] }
 export const LIBEVENT: EchoServer = {
   name: 'C libevent',
@@ -57,7 +58,7 @@ export function echoServers(): EchoServers {
     if (version === undefined) missing.push(missingPeer(name))
     else versions.push([name, version])
   }
-  const servers = [C, LIBUV, LIBEVENT, LIBEV, NET, BUN, DENO, COPY, BORROW, OFFSETS].filter(
+  const servers = [C, THREADS, LIBUV, LIBEVENT, LIBEV, NET, BUN, DENO, COPY, BORROW, OFFSETS].filter(
     (server) => !peers.has(server) || peers.get(server) !== undefined,
   )
   return { servers, missing, versions }

@@ -35,6 +35,7 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'echo',
     description: 'echo servers on a Unix socket: C, libuv, libevent, libev, Node net, Bun, Deno, ours',
     run: benchEcho,
+    steady: true,
   },
   { name: 'rtt', description: 'round trips of one client, both ends asleep or polling', run: benchRtt },
   {
@@ -42,13 +43,23 @@ export const SCENARIOS: readonly Scenario[] = [
     description: 'request and reply, one library at both ends: ours, Node net, npm zeromq over ipc',
     run: benchRequests,
   },
-  { name: 'dispatch', description: '200 ready eventfds per batch: ours and npm epoll', run: benchDispatch },
+  {
+    name: 'dispatch',
+    description: '200 ready eventfds per batch: ours and npm epoll',
+    run: benchDispatch,
+    steady: true,
+  },
   {
     name: 'instructions',
     description: 'one event to an empty handler, counted by valgrind',
     run: benchInstructions,
   },
-  { name: 'scale', description: '10 active descriptors beside up to 19,000 idle ones', run: benchScale },
+  {
+    name: 'scale',
+    description: '10 active descriptors beside up to 19,000 idle ones',
+    run: benchScale,
+    steady: true,
+  },
   { name: 'gc', description: 'what an echoed message leaves for the garbage collector', run: benchGc },
   { name: 'startup', description: 'from exec to the first event, and install size', run: benchStartup },
   {
@@ -70,6 +81,7 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'connections',
     description: '10,000 open connections: ours and Node net',
     run: benchConnections,
+    steady: true,
   },
   {
     name: 'uds-vs-tcp',
@@ -80,6 +92,7 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'sendfile',
     description: 'files over a Unix socket: sendFile(), createReadStream().pipe(), and C',
     run: benchSendFile,
+    steady: true,
   },
   {
     name: 'dgram',
@@ -110,5 +123,6 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'mapped',
     description: 'random reads of a warm file: MappedFile and fs.readSync',
     run: benchMapped,
+    steady: true,
   },
 ]

@@ -24,7 +24,7 @@ export function serverFile(name: string): string {
 }
 
 export const cEpoll =
-  (mode: 'block' | 'spin'): Candidate =>
+  (mode: 'block' | 'spin' | 'threads'): Candidate =>
   (path) => [cProgram('echo-epoll'), path, mode]
 
 export const nodeNet: Candidate = (path) => [process.execPath, serverFile('net'), path]

@@ -51,7 +51,7 @@ describe('a peer that is not installed', () => {
   })
 
   test('is either measured or named', () => {
-    expect(servers.length + missing.length).toBe(10)
+    expect(servers.length + missing.length).toBe(11)
     for (const runtime of ['bun', 'deno'] as const) {
       const name = runtime === 'bun' ? 'Bun' : 'Deno'
       expect(missing.includes(missingPeer(name))).toBe(runtimePeer(runtime) === undefined)

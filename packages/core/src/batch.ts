@@ -31,6 +31,8 @@ export interface BatchRecord {
   readonly messageHead: number
   /** The bytes; reused by the next batch. */
   readonly slab: Buffer
+  /** The same memory as 32-bit words. */
+  readonly words: Int32Array
   /** The drained bytes as a view of the slab. The same view may serve a later record, so it must not be kept. */
   view(): Buffer
 }
@@ -43,6 +45,7 @@ export interface BatchRecord {
  */
 export class Batch implements BatchRecord {
   readonly slab: Buffer
+  readonly words: Int32Array
   readonly #ints: Int32Array
   readonly #values: BigUint64Array
   readonly #times: BigInt64Array
@@ -67,6 +70,7 @@ export class Batch implements BatchRecord {
     this.#values = new BigUint64Array(records)
     this.#times = new BigInt64Array(records)
     this.slab = Buffer.from(slab)
+    this.words = new Int32Array(slab)
   }
 
   /** Moves to record `index`. */

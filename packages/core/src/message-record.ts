@@ -60,8 +60,7 @@ export function messageArgument(wanted: {
 /** Decodes a record's head, and takes the descriptors that came with it: they are the caller's to close. */
 export function takeMessageHead(record: BatchRecord): MessageHead | undefined {
   if ((record.messageFlags & MessageFlag.Head) === 0) return undefined
-  const { slab, messageHead } = record
-  const ints = intsOf(slab)
+  const { slab, words: ints, messageHead } = record
   const at = messageHead / 4
   const int = (index: number): number => ints[at + index] ?? 0
   const fds: FdHandle[] = []
@@ -170,14 +169,3 @@ export function sendWithFds(
   const numbers = Int32Array.from(fds, ({ fd }) => fd)
   return native().sendWithFds(handle.fd, handle.serial, bytes, offset, length, numbers)
 }
-
-/** The slab as integers. */
-function intsOf(slab: Buffer): Int32Array {
-  let ints = slabs.get(slab)
-  if (ints === undefined) {
-    ints = new Int32Array(slab.buffer, slab.byteOffset, slab.length >> 2)
-    slabs.set(slab, ints)
-  }
-  return ints
-}
-const slabs = new WeakMap<Buffer, Int32Array>()

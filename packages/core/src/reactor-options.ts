@@ -17,7 +17,7 @@ export interface ReactorOptions {
   maxEventsPerBatch?: number
   /** While there are sources of high priority: after how many other records they are polled again. Default 64. */
   chunkRecords?: number
-  /** While there are sources of high priority: after how many microseconds of other handlers they are polled again. Default 500. */
+  /** While there are sources of high priority: after how many microseconds of other handlers they are polled again. Default 100. */
   chunkMicros?: number
   /** Keeps histograms of handler time and delivery delay. Default false: then no clock is read. */
   measure?: boolean

@@ -74,7 +74,7 @@ export class Reactor implements Disposable {
       measure = false,
     } = options
     this.name = options.name ?? 'reactor'
-    this.#chunkMs = (options.chunkMicros ?? 500) / 1000
+    this.#chunkMs = (options.chunkMicros ?? 100) / 1000
     this.#onHandlerError = options.onHandlerError ?? 'throw'
     this.#measurements = measure ? new Measurements() : undefined
     const made = native().createReactor(

@@ -1,12 +1,11 @@
 /**
  * Bytes out of the slab, for whoever keeps them.
  */
-import { Buffer } from 'node:buffer'
+import type { Buffer } from 'node:buffer'
 import type { BatchRecord } from '@fd-reactor/core'
+import { copyOut } from './word-copy.js'
 
-/** A copy of a record's bytes. Small ones share Node's pool of 8 KiB, so that a kept one pins little. */
+/** A copy of a record's bytes. */
 export function copyOf(record: BatchRecord): Buffer {
-  const copy = Buffer.allocUnsafe(record.length)
-  copy.set(record.view())
-  return copy
+  return copyOut(record.slab, record.words, record.offset, record.length)
 }

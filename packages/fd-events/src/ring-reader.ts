@@ -11,6 +11,7 @@ import { RingWord, type Ring } from './ring.js'
 import { distance, PAD, RECORD_HEADER, recordBytes } from './ring-layout.js'
 import { NOTHING, RingSource } from './ring-source.js'
 import type { Borrow } from './stream-options.js'
+import { copyOut } from './word-copy.js'
 
 /** The events of a {@link RingReader}. */
 export interface RingReaderEvents<B extends Borrow = false> extends SourceEvents {
@@ -32,11 +33,9 @@ export interface RingReaderOptions<B extends Borrow = false> extends SourceOptio
 }
 
 const CHECKS = { ...sourceOptionChecks, borrow: oneOf(false, true, 'offsets') }
-const SMALL_BYTES = 512
 /** For the hot path: V8 loads and checks an import each time it is used. */
 const HEADER = RECORD_HEADER
 const sizeOf = recordBytes
-const NO_WORDS: Int32Array = new Int32Array(0)
 
 /**
  * Reads a ring, of which it is the only reader.
@@ -95,8 +94,6 @@ export class RingReader<B extends Borrow = false> extends RingSource<RingReaderE
   #sequence = 0
   /** What `WriterEnded` was when 'end' was told. */
   #endTold = 0
-  #pool: ArrayBufferLike = NO_WORDS.buffer
-  #poolWords = NO_WORDS
 
   /** Takes the place of the ring's reader: begins with the first message that was not acknowledged. */
   constructor(reactor: Reactor, ring: Ring, options: RingReaderOptions<B> = {}) {
@@ -266,28 +263,8 @@ export class RingReader<B extends Borrow = false> extends RingSource<RingReaderE
     return (position & this.#mask) + HEADER
   }
 
-  /** As `set()`, which costs more than all the rest for a small message. Buffer.allocUnsafe() takes many from one ArrayBuffer. */
-  #copyWords(at: number, copy: Buffer): void {
-    const { length } = copy
-    const { buffer } = copy
-    if (buffer !== this.#pool) {
-      this.#pool = buffer
-      this.#poolWords = new Int32Array(buffer, 0, buffer.byteLength >> 2)
-    }
-    const { words } = this
-    const pool = this.#poolWords
-    const from = at >> 2
-    const to = copy.byteOffset >> 2
-    const count = length >> 2
-    for (let word = 0; word < count; word++) pool[to + word] = words[from + word] ?? 0
-    for (let byte = count << 2; byte < length; byte++) copy[byte] = this.bytes[at + byte] ?? 0
-  }
-
   #copy(at: number): Buffer {
-    const { length } = this
-    const copy = Buffer.allocUnsafe(length)
-    if (length <= SMALL_BYTES && (copy.byteOffset & 3) === 0) this.#copyWords(at, copy)
-    else copy.set(this.bytes.subarray(at, at + length))
+    const copy = copyOut(this.bytes, this.words, at, this.length)
     if (this.#losable) this.#assertIntact() // otherwise it may be zeros in the place of what was lost
     return copy
   }

@@ -1,7 +1,7 @@
 /**
  * A flooded echo server with ours: `priority-fd-reactor PATH SECONDS high|normal CHUNK_MICROS`.
  *
- * The flood comes to PATH with low priority, the time to PATH.ping with high one; or both come with normal priority. When the connection of the latter
+ * Bytes are borrowed, so that hardly anything has to be collected. The flood comes to PATH with low priority, the time to PATH.ping with high one; or both come with normal priority. When the connection of the latter
  * ends it prints how long those messages waited.
  */
 import { Reactor } from '@fd-reactor/core'
@@ -13,7 +13,7 @@ const high = priority === 'high'
 const flood = new Flood(Number(seconds))
 const reactor = new Reactor({ chunkMicros: Number(chunkMicros) })
 
-UnixListener.listen(reactor, path, { backlog: 4096, priority: high ? 'low' : 'normal' }).on(
+UnixListener.listen(reactor, path, { backlog: 4096, borrow: true, priority: high ? 'low' : 'normal' }).on(
   'connection',
   (stream) => {
     stream.on('data', (chunk) => {
@@ -22,7 +22,7 @@ UnixListener.listen(reactor, path, { backlog: 4096, priority: high ? 'low' : 'no
     })
   },
 )
-UnixListener.listen(reactor, `${path}.ping`, { priority: high ? 'high' : 'normal' }).on(
+UnixListener.listen(reactor, `${path}.ping`, { borrow: true, priority: high ? 'high' : 'normal' }).on(
   'connection',
   (stream) => {
     stream.on('data', (chunk) => flood.ping(chunk))
