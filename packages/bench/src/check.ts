@@ -30,10 +30,6 @@ export async function check(scenarios: readonly Scenario[]): Promise<number> {
 }
 
 /** Whether a ratio is met, or at least not far off. */
-export function isNear({
-  limit,
-  more,
-  measured: { median },
-}: Pick<Bar, 'limit' | 'more' | 'measured'>): boolean {
+function isNear({ limit, more, measured: { median } }: Pick<Bar, 'limit' | 'more' | 'measured'>): boolean {
   return more ? median >= limit * MARGIN : median <= limit / MARGIN
 }
