@@ -58,7 +58,6 @@ export const SCENARIOS: readonly Scenario[] = [
     name: 'scale',
     description: '10 active descriptors beside up to 19,000 idle ones',
     run: benchScale,
-    steady: true,
   },
   { name: 'gc', description: 'what an echoed message leaves for the garbage collector', run: benchGc },
   { name: 'startup', description: 'from exec to the first event, and install size', run: benchStartup },
