@@ -41,12 +41,7 @@ export const anyAddress =
 /** Reports what `count` open connections cost. */
 export const holding =
   (kind: string, count: number): Candidate =>
-  (path) => [
-    process.execPath,
-    // V8's young generation has its full size from the beginning: how far it has grown meanwhile is not what a connection costs.
-    ...['--expose-gc', '--min-semi-space-size=16', '--max-semi-space-size=16'],
-    ...[serverFile('hold'), path, kind, String(count)],
-  ]
+  (path) => [process.execPath, '--expose-gc', serverFile('hold'), path, kind, String(count)]
 
 /** What is left to do when the bench ends early: one listener, however many servers run. */
 const cleanUps = new Set<() => void>()

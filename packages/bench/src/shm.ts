@@ -113,6 +113,7 @@ export async function benchShm({ rounds, seconds }: Effort): Promise<Report> {
       ),
       atLeast(0.45, 'claim and commit, of C', perMessage('ours, claim and commit', 'C')),
       atLeast(100, 'claim and commit, of process.send', perMessage('ours, claim and commit', 'process.send')),
+      atLeast(100, 'borrow, of process.send', perMessage('ours, borrow', 'process.send')),
       atLeast(
         20,
         'borrow, of MessagePort.postMessage',
