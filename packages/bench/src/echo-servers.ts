@@ -63,9 +63,3 @@ export function echoServers(): EchoServers {
   )
   return { servers, missing, versions }
 }
-
-/** The servers, beginning with another one in each round. */
-export function inTurn(servers: readonly EchoServer[], round: number): EchoServer[] {
-  const first = round % servers.length
-  return [...servers.slice(first), ...servers.slice(0, first)]
-}

@@ -2,9 +2,10 @@ import { availableParallelism } from 'node:os'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
 import { output } from '../src/child.js'
-import { echoServers, inTurn } from '../src/echo-servers.js'
+import { echoServers } from '../src/echo-servers.js'
 import { runLoad } from '../src/load.js'
 import { missingPeer, modulePeer, runtimePeer } from '../src/peers.js'
+import { inTurn } from '../src/rounds.js'
 import { Server } from '../src/server.js'
 
 assertNoLeakedFds()

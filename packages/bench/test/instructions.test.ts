@@ -1,6 +1,6 @@
 /** Guards what an event costs: the one figure of the benches that is a count, and no time. */
 import { expect, test } from 'vitest'
-import { recordedInstructions, whyNotComparable } from '../src/instructions.js'
+import { recordedInstructions, whyNotComparable } from '../src/scenarios/instructions.js'
 import { runScenario } from './run-scenario.js'
 
 const reason = whyNotComparable(recordedInstructions())

@@ -7,7 +7,7 @@ import { parseCyclictest } from '../src/cyclictest.js'
 import { Latencies, parseLatencies } from '../src/latencies.js'
 import { monotonicNs } from '../src/monotonic.js'
 import { runLoad } from '../src/load.js'
-import { waitsOf } from '../src/priority.js'
+import { waitsOf } from '../src/scenarios/priority.js'
 import { parseFigures } from '../src/report.js'
 import { Server } from '../src/server.js'
 

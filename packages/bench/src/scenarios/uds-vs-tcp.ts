@@ -4,19 +4,19 @@
  * Texts on the subject say that a Unix socket has a latency 50 to 80 % lower and moves 2 to 3 times as many small messages.
  * The tables show what this machine says, whatever it is; there is no bar.
  */
-import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
+import { runLoad, type LoadFigures, type LoadFigure } from '../load.js'
 import {
   formatSpread,
   medianDistribution,
-  progress,
   ratios,
   spread,
   type Effort,
   type Plot,
   type Report,
   type Table,
-} from './report.js'
-import { anyAddress, Server } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { anyAddress, Server } from '../server.js'
 
 const SIZES = [64, 1024, 64 * 1024]
 const LOADS = [
@@ -35,14 +35,13 @@ interface Sample extends LoadFigures {
 
 export async function benchUdsVsTcp({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
+  for (const round of eachRound(rounds)) {
     await using unix = await Server.start(anyAddress('unix'))
     await using tcp = await Server.start(anyAddress('tcp'))
     const servers = { unix, tcp }
     for (const bytes of SIZES) {
       for (const { name, clients } of LOADS) {
-        for (const kind of round % 2 === 0 ? KINDS : KINDS.toReversed()) {
+        for (const kind of inTurn(KINDS, round)) {
           const figures = await runLoad(servers[kind], { clients, bytes, pipeline: 1, seconds })
           samples.push({ round, kind, bytes, load: name, ...figures })
         }

@@ -10,9 +10,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { Ring } from '@fd-reactor/fd-events'
-import { cProgram } from './c-program.js'
-import { output } from './child.js'
-import { pinned, processors } from './machine.js'
+import { cProgram } from '../c-program.js'
+import { output } from '../child.js'
+import { pinned, processors } from '../machine.js'
 import {
   absolute,
   atLeast,
@@ -20,13 +20,13 @@ import {
   barsPlot,
   formatSpread,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
-} from './report.js'
-import { serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 const MESSAGE = 64
 const MIB = 2 ** 20
@@ -61,11 +61,9 @@ const TRIPS: readonly Contender[] = [
 export async function benchShm({ rounds, seconds }: Effort): Promise<Report> {
   const samples: { round: number; table: string; contender: string; value: number }[] = []
   const tables = { messages: MESSAGES, blocks: BLOCKS, trips: TRIPS }
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
+  for (const round of eachRound(rounds)) {
     for (const [table, contenders] of Object.entries(tables)) {
-      const first = round % contenders.length
-      for (const [contender, run] of [...contenders.slice(first), ...contenders.slice(0, first)])
+      for (const [contender, run] of inTurn(contenders, round))
         samples.push({ round, table, contender, value: await run(seconds) })
     }
   }

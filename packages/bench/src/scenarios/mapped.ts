@@ -14,7 +14,8 @@ import {
   spread,
   type Effort,
   type Report,
-} from './report.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
 
 const PAGE = 4096
 const SIZE = 256 * 2 ** 20
@@ -56,27 +57,24 @@ function measureAll(path: string, rounds: number, seconds: number): Report {
     },
   }
   const names = Object.keys(candidates)
-  const rates = new Map<string, number[]>(names.map((name) => [name, []]))
-  const samples: object[] = []
+  const samples: { round: number; name: string; perSecond: number }[] = []
   let sink = 0
-  for (let round = 0; round <= rounds; round++) {
-    if (round > 0) progress(`round ${round}/${rounds}`)
-    for (let turn = 0; turn < names.length; turn++) {
-      const name = names[(round + turn) % names.length] ?? READ
-      const read = candidates[name] ?? (() => 0)
-      const begun = performance.now()
-      const end = begun + (round === 0 ? seconds / 4 : seconds) * 1000
-      let reads = 0
-      for (; performance.now() < end; reads += PLACES) for (const place of places) sink ^= read(place)
-      const perSecond = (reads / (performance.now() - begun)) * 1000
-      if (round === 0) continue // to warm up
-      rates.get(name)?.push(perSecond)
-      samples.push({ round, name, perSecond })
-    }
+  const perSecond = (read: (offset: number) => number, time: number): number => {
+    const begun = performance.now()
+    let reads = 0
+    for (; performance.now() < begun + time * 1000; reads += PLACES)
+      for (const place of places) sink ^= read(place)
+    return (reads / (performance.now() - begun)) * 1000
+  }
+  for (const read of Object.values(candidates)) perSecond(read, seconds / 4) // to warm up
+  for (const round of eachRound(rounds)) {
+    for (const [name, read] of inTurn(Object.entries(candidates), round))
+      samples.push({ round, name, perSecond: perSecond(read, seconds) })
   }
   closeSync(fd)
   if (sink === 1) progress('by chance the words of all reads cancelled out but for one bit') // it is used
-  const of = (name: string): number[] => rates.get(name) ?? []
+  const of = (name: string): number[] =>
+    samples.filter((sample) => sample.name === name).map((sample) => sample.perSecond)
   const row = (name: string): string[] => {
     const { median } = spread(of(name))
     return [

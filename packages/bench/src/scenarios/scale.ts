@@ -5,21 +5,21 @@
  * All contenders are pinned to the same processor, each alone. The limit of open files decides how far it goes.
  */
 import { readFileSync } from 'node:fs'
-import { cProgram } from './c-program.js'
-import { output } from './child.js'
-import { pinned, processors } from './machine.js'
+import { cProgram } from '../c-program.js'
+import { output } from '../child.js'
+import { pinned, processors } from '../machine.js'
 import {
   atMost,
   formatSpread,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
   type Spread,
-} from './report.js'
-import { serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 const ACTIVE = 10
 const SIZES = [1, 100, 1_000, 10_000, 19_000]
@@ -53,10 +53,9 @@ export async function benchScale({ rounds, seconds }: Effort): Promise<Report> {
   const watchers = Math.min(WATCHERS, Math.floor((limit - OTHER_FILES) / 2))
   const samples: Sample[] = []
   const heap: { round: number; heapBytes: number }[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    for (const idle of rotated(sizes, round)) {
-      for (const contender of rotated(ALL, round)) {
+  for (const round of eachRound(rounds)) {
+    for (const idle of inTurn(sizes, round)) {
+      for (const contender of inTurn(ALL, round)) {
         const nsPerEvent = await measure(contender, idle, seconds)
         samples.push({ round, contender: contender.name, idle, nsPerEvent })
       }
@@ -125,11 +124,6 @@ export async function benchScale({ rounds, seconds }: Effort): Promise<Report> {
     ),
     samples: [...samples, ...heap],
   }
-}
-
-function rotated<Each>(all: readonly Each[], by: number): Each[] {
-  const first = by % all.length
-  return [...all.slice(first), ...all.slice(0, first)]
 }
 
 async function measure({ program }: Contender, idle: number, seconds: number): Promise<number> {

@@ -4,21 +4,21 @@
  * The sender is a C program on another processor (`c/sigqueue.c`). `process.on` knows no real-time signals: it gets SIGUSR2, without
  * a number, and its rate is that of the deliveries it sees while a sender never pauses; most of what was sent is merged.
  */
-import { output } from './child.js'
-import { cProgram } from './c-program.js'
-import { LATENCY_HEADER, latencyCells, parseLatencies, type LatencyFigures } from './latencies.js'
-import { pinned, processors } from './machine.js'
+import { output } from '../child.js'
+import { cProgram } from '../c-program.js'
+import { LATENCY_HEADER, latencyCells, parseLatencies, type LatencyFigures } from '../latencies.js'
+import { pinned, processors } from '../machine.js'
 import {
   formatSpread,
   medianDistribution,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
-} from './report.js'
-import { serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 interface Contender {
   name: string
@@ -55,10 +55,8 @@ const ALL = [C, OURS, NODE]
 
 export async function benchSignal({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    const first = round % ALL.length
-    for (const contender of [...ALL.slice(first), ...ALL.slice(0, first)])
+  for (const round of eachRound(rounds)) {
+    for (const contender of inTurn(ALL, round))
       samples.push({ round, contender: contender.name, ...(await measure(contender, seconds)) })
   }
   const of = ({ name }: Contender): Sample[] => samples.filter(({ contender }) => contender === name)

@@ -9,9 +9,10 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { output } from './child.js'
-import { atMost, formatSpread, parseFigures, progress, spread, type Effort, type Report } from './report.js'
-import { serverFile } from './server.js'
+import { output } from '../child.js'
+import { atMost, formatSpread, parseFigures, spread, type Effort, type Report } from '../report.js'
+import { eachRound } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 /** Both are past what V8 needs to optimise the way of an event. */
 const FEW = 500_000
@@ -31,7 +32,7 @@ export interface Recorded {
 }
 
 export function recordedInstructions(): Recorded {
-  const text = readFileSync(new URL('../instructions.json', import.meta.url), 'utf8')
+  const text = readFileSync(new URL('../../instructions.json', import.meta.url), 'utf8')
   const { node, arch } = JSON.parse(text) as Record<string, unknown>
   if (typeof node !== 'string' || typeof arch !== 'string') throw new Error('instructions.json: no version')
   return { ...parseFigures(text, ['instructionsPerEvent', 'tolerance']), node, arch }
@@ -54,8 +55,7 @@ export async function benchInstructions({ rounds }: Effort): Promise<Report> {
   if (reason === NO_VALGRIND) return { title, tables: [], bars: [], missing: [reason], samples: [] }
 
   const samples: { round: number; instructionsPerEvent: number }[] = []
-  for (let round = 1; round <= Math.min(rounds, MOST_ROUNDS); round++) {
-    progress(`round ${round}/${Math.min(rounds, MOST_ROUNDS)}`)
+  for (const round of eachRound(Math.min(rounds, MOST_ROUNDS))) {
     const few = await instructions(FEW)
     samples.push({ round, instructionsPerEvent: ((await instructions(MANY)) - few) / (MANY - FEW) })
   }

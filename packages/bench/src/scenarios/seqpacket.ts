@@ -3,21 +3,21 @@
  *
  * Rounds as in `echo`: all servers are up together, and each load visits them one after the other.
  */
-import { cProgram } from './c-program.js'
-import { runLoad, type LoadFigures, type LoadFigure } from './load.js'
+import { cProgram } from '../c-program.js'
+import { runLoad, type LoadFigures, type LoadFigure } from '../load.js'
 import {
   barsPlot,
   formatSpread,
   medianDistribution,
-  progress,
   ratios,
   spread,
   type Effort,
   type Plot,
   type Report,
   type Table,
-} from './report.js'
-import { Server, serverFile, type Candidate } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { Server, serverFile, type Candidate } from '../server.js'
 
 const ours =
   (how: 'copy' | 'borrow'): Candidate =>
@@ -42,12 +42,10 @@ interface Sample extends LoadFigures {
 
 export async function benchSeqpacket({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    const first = round % CANDIDATES.length
+  for (const round of eachRound(rounds)) {
     const running: { name: string; server: Server }[] = []
     try {
-      for (const [name, candidate] of [...CANDIDATES.slice(first), ...CANDIDATES.slice(0, first)]) {
+      for (const [name, candidate] of inTurn(CANDIDATES, round)) {
         const server = await Server.start(candidate)
         server.address = `seqpacket:${server.address}`
         running.push({ name, server })

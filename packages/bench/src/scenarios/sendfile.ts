@@ -7,23 +7,23 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cProgram } from './c-program.js'
-import { output } from './child.js'
-import { pinned, processors } from './machine.js'
+import { cProgram } from '../c-program.js'
+import { output } from '../child.js'
+import { pinned, processors } from '../machine.js'
 import {
   atLeast,
   atMost,
   barsPlot,
   formatSpread,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
   type Table,
-} from './report.js'
-import { Server, serverFile, type Candidate } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { Server, serverFile, type Candidate } from '../server.js'
 
 const FIGURES = ['mebibytesPerSecond', 'serverCpuMicrosPerMebibyte', 'microsPerDownload'] as const
 type Figure = (typeof FIGURES)[number]
@@ -52,12 +52,11 @@ export async function benchSendFile({ rounds, seconds }: Effort): Promise<Report
   process.once('exit', remove)
   const samples: Sample[] = []
   try {
-    for (let round = 1; round <= rounds; round++) {
-      progress(`round ${round}/${rounds}`)
+    for (const round of eachRound(rounds)) {
       for (const { name, bytes } of SIZES) {
         const file = join(folder, name)
         if (round === 1) writeFileSync(file, Buffer.alloc(bytes, 'file'))
-        for (const [server, candidate] of rotated(candidates(file), round)) {
+        for (const [server, candidate] of inTurn(candidates(file), round)) {
           samples.push({ round, size: name, server, ...(await measure(candidate, bytes, seconds)) })
         }
       }
@@ -103,10 +102,6 @@ function candidates(file: string): [name: string, candidate: Candidate][] {
     [PIPE, node('net')],
     [OURS, node('ours')],
   ]
-}
-
-function rotated<T>(list: readonly T[], by: number): T[] {
-  return [...list.slice(by % list.length), ...list.slice(0, by % list.length)]
 }
 
 async function measure(

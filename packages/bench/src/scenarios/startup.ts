@@ -5,21 +5,21 @@
  * Node with nothing to do (`node -e`), Node with an empty module, and ours: a reactor with its defaults and an eventfd
  * that is rung. The bar is on what ours adds to the first of them.
  */
-import { output } from './child.js'
-import { installedParts, type Part } from './install-size.js'
-import { pinned, processors } from './machine.js'
+import { output } from '../child.js'
+import { installedParts, type Part } from '../install-size.js'
+import { pinned, processors } from '../machine.js'
 import {
   atMost,
   formatSpread,
   parseFigures,
-  progress,
   spread,
   type Effort,
   type Report,
   type Spread,
   type Table,
-} from './report.js'
-import { serverFile } from './server.js'
+} from '../report.js'
+import { eachRound } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 const STARTS_PER_SECOND = 10
 const LEAST_STARTS = 3
@@ -38,8 +38,7 @@ interface Sample extends Record<(typeof STEPS)[number], number> {
 export async function benchStartup({ rounds, seconds }: Effort): Promise<Report> {
   const starts = Math.max(LEAST_STARTS, Math.round(STARTS_PER_SECOND * seconds))
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
+  for (const round of eachRound(rounds)) {
     samples.push({ round, ...(await startedInTurns(starts)) })
   }
   const parts = installedParts()

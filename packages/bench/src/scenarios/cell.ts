@@ -8,21 +8,21 @@ import { once } from 'node:events'
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { LatestCellWriter, SharedMemory } from '@fd-reactor/fd-events'
-import { cProgram } from './c-program.js'
-import { Sample as Record } from './cell-sample.js'
-import { pinned, processors } from './machine.js'
+import { cProgram } from '../c-program.js'
+import { Sample as Record } from '../cell-sample.js'
+import { pinned, processors } from '../machine.js'
 import {
   atLeast,
   barsPlot,
   formatSpread,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
-} from './report.js'
-import { serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 const READERS = [0, 1, 4]
 const C = 'C'
@@ -51,11 +51,9 @@ interface Sample {
 
 export async function benchCell({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    const first = round % PAIRS.length
+  for (const round of eachRound(rounds)) {
     for (const readers of READERS) {
-      for (const pair of [...PAIRS.slice(first), ...PAIRS.slice(0, first)])
+      for (const pair of inTurn(PAIRS, round))
         samples.push({ round, readers, ...(await measure(pair, readers, seconds)) })
     }
   }

@@ -3,19 +3,19 @@
  *
  * Each run is a process of two threads; both kinds take turns in every round.
  */
-import { output } from './child.js'
+import { output } from '../child.js'
 import {
   atLeast,
   barsPlot,
   formatSpread,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
-} from './report.js'
-import { serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 const KINDS = ['object', 'json', 'bytes'] as const
 const NAMES = {
@@ -23,28 +23,34 @@ const NAMES = {
   json: 'a small object, codec of JSON',
   bytes: '64 bytes',
 }
+const HOW = ['channel', 'port'] as const
+
+type Kind = (typeof KINDS)[number]
+type How = (typeof HOW)[number]
 
 interface Sample {
   round: number
-  kind: (typeof KINDS)[number]
-  channel: number
-  port: number
+  kind: Kind
+  how: How
+  messagesPerSecond: number
 }
 
 export async function benchChannel({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  const run = async (how: string, kind: string): Promise<number> => {
+  const run = async (how: How, kind: Kind): Promise<number> => {
     const command = [process.execPath, serverFile('threads'), how, kind, String(seconds)]
     return parseFigures(await output(command), ['messagesPerSecond']).messagesPerSecond
   }
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
+  for (const round of eachRound(rounds)) {
     for (const kind of KINDS) {
-      samples.push({ round, kind, channel: await run('channel', kind), port: await run('port', kind) })
+      for (const how of inTurn(HOW, round))
+        samples.push({ round, kind, how, messagesPerSecond: await run(how, kind) })
     }
   }
-  const series = (kind: string, how: 'channel' | 'port'): number[] =>
-    samples.filter((sample) => sample.kind === kind).map((sample) => sample[how])
+  const series = (kind: Kind, how: How): number[] =>
+    samples
+      .filter((sample) => sample.kind === kind && sample.how === how)
+      .map(({ messagesPerSecond }) => messagesPerSecond)
   const thousands = (values: readonly number[]): string => (spread(values).median / 1e3).toFixed(0)
   const rows = KINDS.map((kind) => [
     NAMES[kind],

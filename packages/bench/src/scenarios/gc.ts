@@ -7,18 +7,18 @@
  * one major collection, in the first seconds: the window begins after them, and the table shows it.
  */
 import { once } from 'node:events'
-import { runLoad } from './load.js'
+import { runLoad } from '../load.js'
 import {
   atMost,
   formatSpread,
   parseFigures,
-  progress,
   spread,
   type Effort,
   type Report,
   type Spread,
-} from './report.js'
-import { Server, serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { Server, serverFile } from '../server.js'
 
 const APIS = ['copy', 'borrow', 'offsets'] as const
 const CLIENTS = 50
@@ -55,10 +55,8 @@ interface Sample {
 
 export async function benchGc({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    for (const [index] of APIS.entries()) {
-      const api = APIS[(index + round) % APIS.length] ?? 'copy'
+  for (const round of eachRound(rounds)) {
+    for (const api of inTurn(APIS, round)) {
       const counted = await measure(api, {
         warmUp: SHORT_WARM_UP,
         seconds: Math.min(seconds, LONGEST_COUNT_SECONDS),

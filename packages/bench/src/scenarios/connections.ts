@@ -6,21 +6,21 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cProgram } from './c-program.js'
-import { pinned, processors } from './machine.js'
+import { cProgram } from '../c-program.js'
+import { pinned, processors } from '../machine.js'
 import {
   atLeast,
   atMost,
   barsPlot,
   formatSpread,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
-} from './report.js'
-import { holding, Server } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { holding, Server } from '../server.js'
 
 const CONNECTIONS = 10_000
 const FIGURES = ['rssBytes', 'heapBytes', 'acceptMicros', 'acceptCpuMicros'] as const
@@ -31,9 +31,8 @@ type Figures = Record<(typeof FIGURES)[number], number>
 
 export async function benchConnections({ rounds }: Effort): Promise<Report> {
   const samples: (Figures & { round: number; server: Kind })[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    for (const server of round % 2 === 0 ? KINDS : KINDS.toReversed()) {
+  for (const round of eachRound(rounds)) {
+    for (const server of inTurn(KINDS, round)) {
       samples.push({ round, server, ...(await hold(server)) })
     }
   }

@@ -5,25 +5,13 @@
  * then visits them one after the other, so that what is compared was measured within seconds. Each round
  * begins with another server.
  */
-import {
-  BORROW,
-  BUN,
-  C,
-  COPY,
-  echoServers,
-  inTurn,
-  LIBEVENT,
-  LIBUV,
-  NET,
-  type EchoServer,
-} from './echo-servers.js'
-import { runLoad, type LoadFigure, type LoadFigures } from './load.js'
+import { BORROW, BUN, C, COPY, echoServers, LIBEVENT, LIBUV, NET, type EchoServer } from '../echo-servers.js'
+import { runLoad, type LoadFigure, type LoadFigures } from '../load.js'
 import {
   atLeast,
   atMost,
   formatSpread,
   medianDistribution,
-  progress,
   ratios,
   spread,
   type Bar,
@@ -31,8 +19,9 @@ import {
   type Plot,
   type Report,
   type Table,
-} from './report.js'
-import { Server } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { Server } from '../server.js'
 
 const ONE = { name: '1 client', clients: 1, pipeline: 1, bytes: 64 }
 const FIFTY = { name: '50 clients', clients: 50, pipeline: 1, bytes: 64 }
@@ -61,8 +50,7 @@ type Series = (server: EchoServer, figure: LoadFigure) => number[]
 export async function benchEcho({ rounds, seconds }: Effort): Promise<Report> {
   const { servers, missing, versions } = echoServers()
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
+  for (const round of eachRound(rounds)) {
     samples.push(...(await runRound(inTurn(servers, round), round, seconds)))
   }
   const of = (load: EchoLoad, server: EchoServer): Sample[] =>

@@ -4,20 +4,20 @@
  *
  * `net` cannot poll; under the polling client it shows what its own sleep costs.
  */
-import { BORROW, C, COPY, inTurn, NET, type EchoServer } from './echo-servers.js'
-import { runLoad, type LoadFigure, type LoadFigures } from './load.js'
+import { BORROW, C, COPY, NET, type EchoServer } from '../echo-servers.js'
+import { runLoad, type LoadFigure, type LoadFigures } from '../load.js'
 import {
   atMost,
   formatSpread,
   medianDistribution,
-  progress,
   ratios,
   spread,
   type Bar,
   type Effort,
   type Report,
-} from './report.js'
-import { cEpoll, ours, Server } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { cEpoll, ours, Server } from '../server.js'
 
 /** Several round trips long, so that only a hiccup of the client lets the server fall asleep. */
 const BUSY_POLL_MICROS = 50
@@ -42,8 +42,7 @@ interface Sample extends LoadFigures {
 
 export async function benchRtt({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
+  for (const round of eachRound(rounds)) {
     for (const mode of MODES) {
       for (const { name, candidate } of inTurn(mode.servers, round)) {
         await using server = await Server.start(candidate)

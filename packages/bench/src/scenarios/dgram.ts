@@ -5,22 +5,22 @@
  * ends sleep and wake often: the CPU time per message says more about the candidate than the rate does.
  */
 import { createRequire } from 'node:module'
-import { cProgram } from './c-program.js'
-import { output } from './child.js'
-import { pinned, processors } from './machine.js'
+import { cProgram } from '../c-program.js'
+import { output } from '../child.js'
+import { pinned, processors } from '../machine.js'
 import {
   barsPlot,
   formatSpread,
   parseFigures,
-  progress,
   ratios,
   spread,
   type Effort,
   type Plot,
   type Report,
   type Table,
-} from './report.js'
-import { Server, serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { Server, serverFile } from '../server.js'
 
 const FIGURES = ['messagesPerSecond', 'cpuNsPerMessage'] as const
 type Figures = Record<(typeof FIGURES)[number], number>
@@ -41,14 +41,15 @@ interface Sample extends Figures {
 
 export async function benchDgram({ rounds, seconds }: Effort): Promise<Report> {
   const missing = whyMissing()
+  const present = (names: readonly string[]): string[] =>
+    names.filter((name) => name !== NPM || missing === undefined)
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
+  for (const round of eachRound(rounds)) {
     for (const bytes of SIZES) {
-      for (const name of turned(RECEIVERS, round, missing)) {
+      for (const name of inTurn(present(RECEIVERS), round)) {
         samples.push({ round, what: 'receiving', bytes, name, ...(await receive(name, bytes, seconds)) })
       }
-      for (const name of turned(SENDERS, round, missing)) {
+      for (const name of inTurn(present(SENDERS), round)) {
         samples.push({ round, what: 'sending', bytes, name, ...(await send(name, bytes, seconds)) })
       }
     }
@@ -67,13 +68,6 @@ export async function benchDgram({ rounds, seconds }: Effort): Promise<Report> {
     missing: missing === undefined ? [] : [`${NPM}: ${missing}`],
     samples,
   }
-}
-
-/** Each round begins with another one. */
-function turned(names: readonly string[], round: number, missing: string | undefined): string[] {
-  const there = names.filter((name) => name !== NPM || missing === undefined)
-  const first = round % there.length
-  return [...there.slice(first), ...there.slice(0, first)]
 }
 
 /** It compiles when it is installed, which may have failed. */

@@ -5,24 +5,24 @@
  * processor sends the time 1000 times a second. What is measured is the handler's clock less the time in the message.
  */
 import { once } from 'node:events'
-import { output } from './child.js'
-import { cProgram } from './c-program.js'
-import { PINGS_PER_SECOND } from './flood.js'
-import { LATENCY_HEADER, latencyCells, parseLatencies, type LatencyFigures } from './latencies.js'
-import { runLoad } from './load.js'
-import { pinned, processors } from './machine.js'
+import { output } from '../child.js'
+import { cProgram } from '../c-program.js'
+import { PINGS_PER_SECOND } from '../flood.js'
+import { LATENCY_HEADER, latencyCells, parseLatencies, type LatencyFigures } from '../latencies.js'
+import { runLoad } from '../load.js'
+import { pinned, processors } from '../machine.js'
 import {
   absolute,
   atMost,
   formatSpread,
   medianDistribution,
-  progress,
   ratios,
   spread,
   type Effort,
   type Report,
-} from './report.js'
-import { Server, serverFile, type Candidate } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { Server, serverFile, type Candidate } from '../server.js'
 
 const FLOOD = { clients: 200, pipeline: 16 }
 
@@ -62,10 +62,8 @@ const ALL = [HIGH, LONG, SAME, NET]
 
 export async function benchPriority({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    const first = round % ALL.length
-    for (const contender of [...ALL.slice(first), ...ALL.slice(0, first)])
+  for (const round of eachRound(rounds)) {
+    for (const contender of inTurn(ALL, round))
       samples.push({ round, contender: contender.name, ...(await measure(contender, seconds)) })
   }
   const of = ({ name }: Contender): Sample[] => samples.filter(({ contender }) => contender === name)

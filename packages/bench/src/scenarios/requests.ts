@@ -4,11 +4,12 @@
  * zeromq has a protocol of its own, which only its own client speaks. So each library is at both ends here, and the client is part
  * of what is measured. There is no bar.
  */
-import { output } from './child.js'
-import { pinned, processors } from './machine.js'
-import { missingPeer, modulePeer } from './peers.js'
-import { formatSpread, parseFigures, progress, ratios, spread, type Effort, type Report } from './report.js'
-import { nodeNet, Server, serverFile, type Candidate } from './server.js'
+import { output } from '../child.js'
+import { pinned, processors } from '../machine.js'
+import { missingPeer, modulePeer } from '../peers.js'
+import { formatSpread, parseFigures, ratios, spread, type Effort, type Report } from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { nodeNet, Server, serverFile, type Candidate } from '../server.js'
 
 const FIGURES = ['requestsPerSecond', 'serverCpuNs', 'p50Micros', 'p99Micros', 'p999Micros'] as const
 type Figure = (typeof FIGURES)[number]
@@ -40,10 +41,8 @@ export async function benchRequests({ rounds, seconds }: Effort): Promise<Report
   }
 
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    progress(`round ${round}/${rounds}`)
-    const first = round % libraries.length
-    for (const { name, how, candidate } of [...libraries.slice(first), ...libraries.slice(0, first)]) {
+  for (const round of eachRound(rounds)) {
+    for (const { name, how, candidate } of inTurn(libraries, round)) {
       await using server = await Server.start(candidate)
       const client = [process.execPath, serverFile('requests'), 'ask', how, server.address]
       const command = [...client, String(seconds), String(server.pid), url ?? '']

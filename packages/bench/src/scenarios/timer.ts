@@ -5,19 +5,19 @@
  * Lateness is the handler's clock less the instant at which the expiration was due, for each expiration: one wake-up that is ten periods
  * late counts ten times.
  */
-import { output } from './child.js'
-import { cProgram } from './c-program.js'
-import { cyclictest, hasCyclictest } from './cyclictest.js'
+import { output } from '../child.js'
+import { cProgram } from '../c-program.js'
+import { cyclictest, hasCyclictest } from '../cyclictest.js'
 import {
   LATENCY_HEADER,
   latencyCells,
   parseLatencies,
   type LatencyFigure,
   type LatencyFigures,
-} from './latencies.js'
-import { pinned, processors } from './machine.js'
-import { busyNeighbour } from './neighbour.js'
-import { missingPeer, modulePeer } from './peers.js'
+} from '../latencies.js'
+import { pinned, processors } from '../machine.js'
+import { busyNeighbour } from '../neighbour.js'
+import { missingPeer, modulePeer } from '../peers.js'
 import {
   absolute,
   atMost,
@@ -32,8 +32,9 @@ import {
   type Plot,
   type Report,
   type Table,
-} from './report.js'
-import { serverFile } from './server.js'
+} from '../report.js'
+import { eachRound, inTurn } from '../rounds.js'
+import { serverFile } from '../server.js'
 
 const RATES = [
   { name: '1 kHz', periodNs: 1_000_000 },
@@ -88,14 +89,13 @@ const IMMEDIATE: Contender = {
 export async function benchTimer({ rounds, seconds }: Effort): Promise<Report> {
   const { contenders, missing } = present()
   const samples: Sample[] = []
-  for (let round = 1; round <= rounds; round++) {
-    const first = round % contenders.length
+  for (const round of eachRound(rounds)) {
     for (const condition of CONDITIONS) {
-      progress(`round ${round}/${rounds}, ${condition}`)
+      progress(`  ${condition}`)
       using _neighbour = condition === 'busy neighbour' ? busyNeighbour(processors().load) : undefined
       for (const { name: rate, periodNs } of RATES) {
         const setting = { periodNs, seconds, condition }
-        for (const { name, when, run } of [...contenders.slice(first), ...contenders.slice(0, first)]) {
+        for (const { name, when, run } of inTurn(contenders, round)) {
           if (when?.(setting) === false) continue
           samples.push({ round, rate, condition, contender: name, ...(await run(setting)) })
         }
