@@ -95,12 +95,13 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'dgram',
-    description: 'datagrams one way: ours, npm unix-dgram, and C with recvmmsg and sendmmsg',
+    description:
+      'datagrams one way: ours, npm unix-dgram and node-unix-socket, and C with recvmmsg and sendmmsg',
     run: benchDgram,
   },
   {
     name: 'seqpacket',
-    description: 'echo servers on a Unix socket of packets: ours and C epoll',
+    description: 'echo servers on a Unix socket of packets: ours, npm node-unix-socket, and C epoll',
     run: benchSeqpacket,
   },
   {

@@ -1,5 +1,5 @@
 /**
- * Datagrams one way, as fast as they are taken: ours, npm unix-dgram, and C with recvmmsg and sendmmsg.
+ * Datagrams one way, as fast as they are taken: ours, npm unix-dgram and node-unix-socket, and C with recvmmsg and sendmmsg.
  *
  * The other end is always the C program, on the other processor. A receiver's queue holds max_dgram_qlen datagrams (often 10), so both
  * ends sleep and wake often: the CPU time per message says more about the candidate than the rate does.
@@ -8,6 +8,7 @@ import { createRequire } from 'node:module'
 import { cProgram } from '../c-program.js'
 import { output } from '../child.js'
 import { pinned, processors } from '../machine.js'
+import { missingPeer, modulePeer } from '../peers.js'
 import {
   barsPlot,
   formatSpread,
@@ -26,11 +27,17 @@ const FIGURES = ['messagesPerSecond', 'cpuNsPerMessage'] as const
 type Figures = Record<(typeof FIGURES)[number], number>
 
 const C = 'C'
-const NPM = 'npm unix-dgram'
+const UNIX_DGRAM = 'npm unix-dgram'
+const NODE_UNIX_SOCKET = 'npm node-unix-socket'
 const SIZES = [64, 1024]
-const RECEIVERS = [C, 'ours', 'ours, borrow', NPM]
-const SENDERS = [C, 'ours', NPM]
-const WAYS: Readonly<Record<string, string>> = { ours: 'ours', 'ours, borrow': 'borrow', [NPM]: 'unix-dgram' }
+const RECEIVERS = [C, 'ours', 'ours, borrow', UNIX_DGRAM, NODE_UNIX_SOCKET]
+const SENDERS = [C, 'ours', UNIX_DGRAM, NODE_UNIX_SOCKET]
+const WAYS: Readonly<Record<string, string>> = {
+  ours: 'ours',
+  'ours, borrow': 'borrow',
+  [UNIX_DGRAM]: 'unix-dgram',
+  [NODE_UNIX_SOCKET]: 'node-unix-socket',
+}
 
 interface Sample extends Figures {
   round: number
@@ -40,16 +47,16 @@ interface Sample extends Figures {
 }
 
 export async function benchDgram({ rounds, seconds }: Effort): Promise<Report> {
-  const missing = whyMissing()
-  const present = (names: readonly string[]): string[] =>
-    names.filter((name) => name !== NPM || missing === undefined)
+  const missing = missingPeers()
+  const present = (names: readonly string[]): string[] => names.filter((name) => !missing.has(name))
+  const [receivers, senders] = [present(RECEIVERS), present(SENDERS)]
   const samples: Sample[] = []
   for (const round of eachRound(rounds)) {
     for (const bytes of SIZES) {
-      for (const name of inTurn(present(RECEIVERS), round)) {
+      for (const name of inTurn(receivers, round)) {
         samples.push({ round, what: 'receiving', bytes, name, ...(await receive(name, bytes, seconds)) })
       }
-      for (const name of inTurn(present(SENDERS), round)) {
+      for (const name of inTurn(senders, round)) {
         samples.push({ round, what: 'sending', bytes, name, ...(await send(name, bytes, seconds)) })
       }
     }
@@ -57,27 +64,32 @@ export async function benchDgram({ rounds, seconds }: Effort): Promise<Report> {
   return {
     title: `dgram: one way, ${rounds} rounds of ${seconds} s`,
     tables: SIZES.flatMap((bytes) => [
-      table('receiving', bytes, RECEIVERS, samples),
-      table('sending', bytes, SENDERS, samples),
+      table('receiving', bytes, receivers, samples),
+      table('sending', bytes, senders, samples),
     ]),
     bars: [],
     plots: SIZES.flatMap((bytes) => [
-      ...plots('receiving', bytes, RECEIVERS, samples),
-      ...plots('sending', bytes, SENDERS, samples),
+      ...plots('receiving', bytes, receivers, samples),
+      ...plots('sending', bytes, senders, samples),
     ]),
-    missing: missing === undefined ? [] : [`${NPM}: ${missing}`],
+    missing: [...missing.values()],
     samples,
   }
 }
 
-/** It compiles when it is installed, which may have failed. */
-function whyMissing(): string | undefined {
+/** The names of those that are not there, each with a sentence. */
+function missingPeers(): Map<string, string> {
+  const missing = new Map<string, string>()
   try {
+    // It compiles when it is installed, which may have failed.
     createRequire(import.meta.url)('unix-dgram')
-    return undefined
   } catch (error) {
-    return error instanceof Error ? error.message.split('\n')[0] : String(error)
+    const reason = error instanceof Error ? error.message.split('\n')[0] : error
+    missing.set(UNIX_DGRAM, `${UNIX_DGRAM}: ${String(reason)}`)
   }
+  if (modulePeer('node-unix-socket') === undefined)
+    missing.set(NODE_UNIX_SOCKET, missingPeer(NODE_UNIX_SOCKET))
+  return missing
 }
 
 async function receive(name: string, bytes: number, seconds: number): Promise<Figures> {
@@ -124,16 +136,16 @@ function plots(what: string, bytes: number, names: readonly string[], samples: r
 
 function table(what: string, bytes: number, names: readonly string[], samples: readonly Sample[]): Table {
   const series = seriesOf(what, bytes, samples)
-  const there = names.filter((name) => series(name, 'cpuNsPerMessage').length > 0)
-  const rows = there.map((name) => {
+  const bases = [C, UNIX_DGRAM, NODE_UNIX_SOCKET].filter((name) => names.includes(name))
+  const rows = names.map((name) => {
     const cells = (figure: keyof Figures, scale: number, digits: number): string[] => [
       (spread(series(name, figure)).median / scale).toFixed(digits),
-      formatSpread(ratios(series(name, figure), series(C, figure))),
-      there.includes(NPM) ? formatSpread(ratios(series(name, figure), series(NPM, figure))) : '–',
+      ...bases.map((base) => formatSpread(ratios(series(name, figure), series(base, figure)))),
     ]
     return [name, ...cells('messagesPerSecond', 1e3, 0), ...cells('cpuNsPerMessage', 1e3, 2)]
   })
-  const header = ['', 'k msg/s', 'of C', 'of npm', 'CPU µs/msg', 'of C', 'of npm']
+  const of = bases.map((base) => `of ${base.replace('npm ', '')}`)
+  const header = ['', 'k msg/s', ...of, 'CPU µs/msg', ...of]
   return {
     caption: `${what}, ${bytes} B: medians of the rounds; ratios median (min–max)`,
     rows: [header, ...rows],

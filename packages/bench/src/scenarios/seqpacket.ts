@@ -1,10 +1,11 @@
 /**
- * Echo servers of packets under load: how near ours come to a bare C epoll loop.
+ * Echo servers of packets under load: how near ours come to a bare C epoll loop, and npm node-unix-socket.
  *
  * Rounds as in `echo`: all servers are up together, and each load visits them one after the other.
  */
 import { cProgram } from '../c-program.js'
 import { runLoad, type LoadFigures, type LoadFigure } from '../load.js'
+import { missingPeer, modulePeer } from '../peers.js'
 import {
   barsPlot,
   formatSpread,
@@ -19,14 +20,16 @@ import {
 import { eachRound, inTurn } from '../rounds.js'
 import { Server, serverFile, type Candidate } from '../server.js'
 
-const ours =
-  (how: 'copy' | 'borrow'): Candidate =>
+const node =
+  (how: 'copy' | 'borrow' | 'node-unix-socket'): Candidate =>
   (path) => [process.execPath, serverFile('messages'), path, 'echo', how]
 const C = 'C epoll'
-const CANDIDATES: [name: string, candidate: Candidate][] = [
+const PEER = 'npm node-unix-socket'
+const CANDIDATES: readonly (readonly [name: string, candidate: Candidate])[] = [
   [C, (path) => [cProgram('echo-epoll'), `seqpacket:${path}`, 'block']],
-  ['ours', ours('copy')],
-  ['ours, borrow', ours('borrow')],
+  ['ours', node('copy')],
+  ['ours, borrow', node('borrow')],
+  [PEER, node('node-unix-socket')],
 ]
 const LOADS = [
   { name: '1 client, 64 B', clients: 1, bytes: 64 },
@@ -41,11 +44,14 @@ interface Sample extends LoadFigures {
 }
 
 export async function benchSeqpacket({ rounds, seconds }: Effort): Promise<Report> {
+  const missing = modulePeer('node-unix-socket') === undefined ? [missingPeer(PEER)] : []
+  const candidates = CANDIDATES.filter(([name]) => name !== PEER || missing.length === 0)
+  const servers = candidates.map(([name]) => name)
   const samples: Sample[] = []
   for (const round of eachRound(rounds)) {
     const running: { name: string; server: Server }[] = []
     try {
-      for (const [name, candidate] of inTurn(CANDIDATES, round)) {
+      for (const [name, candidate] of inTurn(candidates, round)) {
         const server = await Server.start(candidate)
         server.address = `seqpacket:${server.address}`
         running.push({ name, server })
@@ -62,9 +68,10 @@ export async function benchSeqpacket({ rounds, seconds }: Effort): Promise<Repor
   }
   return {
     title: `seqpacket: echo of one packet at a time, ${rounds} rounds of ${seconds} s`,
-    tables: LOADS.map(({ name }) => table(name, samples)),
+    tables: LOADS.map(({ name }) => table(name, servers, samples)),
     bars: [],
-    plots: LOADS.flatMap(({ name }) => plots(name, samples)),
+    plots: LOADS.flatMap(({ name }) => plots(name, servers, samples)),
+    missing,
     samples,
   }
 }
@@ -73,8 +80,7 @@ function chosen(load: string, server: string, samples: readonly Sample[]): Sampl
   return samples.filter((sample) => sample.load === load && sample.server === server)
 }
 
-function plots(load: string, samples: readonly Sample[]): Plot[] {
-  const servers = CANDIDATES.map(([server]) => server)
+function plots(load: string, servers: readonly string[], samples: readonly Sample[]): Plot[] {
   return [
     barsPlot(`${load}: throughput`, 'messages per second', servers, (server) =>
       chosen(load, server, samples).map(({ messagesPerSecond }) => messagesPerSecond),
@@ -93,10 +99,10 @@ function plots(load: string, samples: readonly Sample[]): Plot[] {
   ]
 }
 
-function table(load: string, samples: readonly Sample[]): Table {
+function table(load: string, servers: readonly string[], samples: readonly Sample[]): Table {
   const series = (server: string, figure: LoadFigure): number[] =>
     chosen(load, server, samples).map((sample) => sample[figure])
-  const rows = CANDIDATES.map(([server]) => {
+  const rows = servers.map((server) => {
     const median = (figure: LoadFigure): number => spread(series(server, figure)).median
     const ofC = (figure: LoadFigure): string =>
       formatSpread(ratios(series(server, figure), series(C, figure)))
