@@ -22,6 +22,7 @@ const LIBRARIES = {
   'echo-libevent': ['-levent_core'],
   'echo-libuv': ['-luv'],
   load: [],
+  mq: ['-lrt'],
   ping: [],
   scale: [],
   sendfile: [],

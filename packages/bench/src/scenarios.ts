@@ -40,7 +40,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: 'rtt', description: 'round trips of one client, both ends asleep or polling', run: benchRtt },
   {
     name: 'requests',
-    description: 'request and reply, one library at both ends: ours, Node net, npm zeromq over ipc',
+    description: 'request and reply, one library at both ends: ours, Node net, npm zeromq, C, POSIX queues',
     run: benchRequests,
   },
   {

@@ -1,10 +1,12 @@
 /** The ends of messages that are compared: packets come back as they were, datagrams arrive. */
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { assertNoLeakedFds } from '../../core/test/support/fds.js'
 import { cProgram } from '../src/c-program.js'
 import { output } from '../src/child.js'
 import { runLoad } from '../src/load.js'
+import { processors } from '../src/machine.js'
 import { missingPeer, modulePeer } from '../src/peers.js'
 import { parseFigures } from '../src/report.js'
 import { Server } from '../src/server.js'
@@ -40,4 +42,11 @@ test.for(['ours', PEER])('datagrams are sent: %s', async (how, { skip }) => {
   await using server = await Server.start((path) => [cProgram('dgram'), 'receive', path])
   const command = end('send', how, '64', SECONDS)(server.address)
   expect(parseFigures(await output(command), ['messagesPerSecond']).messagesPerSecond).toBeGreaterThan(0)
+})
+
+test('requests through POSIX message queues are answered', async ({ skip }) => {
+  if (!existsSync('/proc/sys/fs/mqueue')) return skip('this kernel has no POSIX message queues')
+  const { server, load } = processors()
+  const line = await output([cProgram('mq'), ...[SECONDS, server, load].map(String)])
+  expect(parseFigures(line, ['requestsPerSecond']).requestsPerSecond).toBeGreaterThan(0)
 })

@@ -1,10 +1,14 @@
 /**
- * Requests and replies over a Unix socket, one at a time: our packets, Node's `net`, and npm zeromq over `ipc:`.
+ * Requests and replies between two processes, one at a time: our packets, Node's `net`, and npm zeromq over `ipc:`; packets and POSIX
+ * message queues in C.
  *
  * zeromq has a protocol of its own, which only its own client speaks. So each library is at both ends here, and the client is part
  * of what is measured. There is no bar.
  */
+import { existsSync } from 'node:fs'
+import { cProgram } from '../c-program.js'
 import { output } from '../child.js'
+import { runLoad } from '../load.js'
 import { pinned, processors } from '../machine.js'
 import { missingPeer, modulePeer } from '../peers.js'
 import { formatSpread, parseFigures, ratios, spread, type Effort, type Report } from '../report.js'
@@ -13,42 +17,57 @@ import { nodeNet, Server, serverFile, type Candidate } from '../server.js'
 
 const FIGURES = ['requestsPerSecond', 'serverCpuNs', 'p50Micros', 'p99Micros', 'p999Micros'] as const
 type Figure = (typeof FIGURES)[number]
+type Figures = Record<Figure, number>
 
 interface Library {
   name: string
-  /** As `servers/requests.ts` calls it. */
-  how: string
-  candidate: Candidate
+  measure: (seconds: number) => Promise<Figures>
 }
 
-interface Sample extends Record<Figure, number> {
+interface Sample extends Figures {
   round: number
   library: string
 }
 
+/** `how` is what `servers/requests.ts` calls it. */
+const node =
+  (how: string, candidate: Candidate, url = ''): Library['measure'] =>
+  async (seconds) => {
+    await using server = await Server.start(candidate)
+    const client = [process.execPath, serverFile('requests'), 'ask', how, server.address]
+    const command = [...client, String(seconds), String(server.pid), url]
+    return parseFigures(await output(pinned(processors().load, command)), FIGURES)
+  }
+
 const OURS: Library = {
   name: 'ours, seqpacket',
-  how: 'ours',
-  candidate: (path) => [process.execPath, serverFile('messages'), path, 'echo', 'copy'],
+  measure: node('ours', (path) => [process.execPath, serverFile('messages'), path, 'echo', 'copy']),
+}
+const C: Library = {
+  name: 'C epoll, seqpacket',
+  measure: async (seconds) => {
+    await using server = await Server.start((path) => [cProgram('echo-epoll'), `seqpacket:${path}`, 'block'])
+    server.address = `seqpacket:${server.address}`
+    const figures = await runLoad(server, { clients: 1, pipeline: 1, seconds })
+    const { messagesPerSecond, serverCpuNsPerMessage, p50Micros, p99Micros, p999Micros } = figures
+    const times = { p50Micros, p99Micros, p999Micros }
+    return { requestsPerSecond: messagesPerSecond, serverCpuNs: serverCpuNsPerMessage, ...times }
+  },
+}
+const QUEUES: Library = {
+  name: 'C epoll, POSIX message queues',
+  measure: async (seconds) => {
+    const { server, load } = processors()
+    return parseFigures(await output([cProgram('mq'), ...[seconds, server, load].map(String)]), FIGURES)
+  },
 }
 
 export async function benchRequests({ rounds, seconds }: Effort): Promise<Report> {
-  const url = modulePeer('zeromq')
-  const libraries: Library[] = [OURS, { name: 'Node net', how: 'net', candidate: nodeNet }]
-  if (url !== undefined) {
-    const candidate: Candidate = (path) => [process.execPath, serverFile('requests'), 'serve', path, url]
-    libraries.push({ name: 'zeromq ipc', how: 'zeromq', candidate })
-  }
-
+  const { libraries, missing } = present()
   const samples: Sample[] = []
   for (const round of eachRound(rounds)) {
-    for (const { name, how, candidate } of inTurn(libraries, round)) {
-      await using server = await Server.start(candidate)
-      const client = [process.execPath, serverFile('requests'), 'ask', how, server.address]
-      const command = [...client, String(seconds), String(server.pid), url ?? '']
-      const line = await output(pinned(processors().load, command))
-      samples.push({ round, library: name, ...parseFigures(line, FIGURES) })
-    }
+    for (const { name, measure } of inTurn(libraries, round))
+      samples.push({ round, library: name, ...(await measure(seconds)) })
   }
 
   const series = ({ name }: Library, figure: Figure): number[] =>
@@ -63,7 +82,7 @@ export async function benchRequests({ rounds, seconds }: Effort): Promise<Report
     ),
   ])
   return {
-    title: `requests: request and reply of 64 bytes over a Unix socket, each library at both ends, ${rounds} rounds of ${seconds} s`,
+    title: `requests: request and reply of 64 bytes between two processes, each library at both ends, ${rounds} rounds of ${seconds} s`,
     tables: [
       {
         caption: 'medians of the rounds; ratios are taken round by round, median (min–max)',
@@ -71,7 +90,23 @@ export async function benchRequests({ rounds, seconds }: Effort): Promise<Report
       },
     ],
     bars: [],
-    missing: url === undefined ? [missingPeer('zeromq ipc')] : [],
+    missing,
     samples,
   }
+}
+
+/** Everybody who can run here, and who cannot. */
+function present(): { libraries: Library[]; missing: string[] } {
+  const libraries = [OURS, { name: 'Node net', measure: node('net', nodeNet) }]
+  const missing: string[] = []
+  const url = modulePeer('zeromq')
+  if (url === undefined) missing.push(missingPeer('zeromq ipc'))
+  else {
+    const candidate: Candidate = (path) => [process.execPath, serverFile('requests'), 'serve', path, url]
+    libraries.push({ name: 'zeromq ipc', measure: node('zeromq', candidate, url) })
+  }
+  libraries.push(C)
+  if (existsSync('/proc/sys/fs/mqueue')) libraries.push(QUEUES)
+  else missing.push(`${QUEUES.name}: this kernel is built without them`)
+  return { libraries, missing }
 }
