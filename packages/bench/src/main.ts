@@ -12,7 +12,7 @@ import { check } from './check.js'
 import { machine, machineFacts } from './machine.js'
 import { page } from './page.js'
 import { performanceDocument } from './performance-document.js'
-import { render, type Effort } from './report.js'
+import { DEFAULT_EFFORT, render, type Effort } from './report.js'
 import { appendResult, readResults } from './results.js'
 import { SCENARIOS } from './scenarios.js'
 
@@ -54,7 +54,8 @@ async function run(names: readonly string[], { json, ...effort }: Options): Prom
 
 /** What was not left as it is by itself. */
 function options({ rounds, seconds }: Effort): string {
-  return `${rounds === 5 ? '' : ` --rounds ${rounds}`}${seconds === 1 ? '' : ` --seconds ${seconds}`}`
+  const saidRounds = rounds === DEFAULT_EFFORT.rounds ? '' : ` --rounds ${rounds}`
+  return `${saidRounds}${seconds === DEFAULT_EFFORT.seconds ? '' : ` --seconds ${seconds}`}`
 }
 
 const DOCS = new URL('../../../docs/', import.meta.url)
@@ -73,8 +74,13 @@ program
   .addArgument(
     new Argument('<scenario...>', 'what to measure').choices([ALL, ...SCENARIOS.map(({ name }) => name)]),
   )
-  .option('--rounds <count>', 'interleaved rounds', positiveInteger, 5)
-  .option('--seconds <time>', 'measured time per run, after a quarter of it to warm up', positive, 1)
+  .option('--rounds <count>', 'interleaved rounds', positiveInteger, DEFAULT_EFFORT.rounds)
+  .option(
+    '--seconds <time>',
+    'measured time per run, after a quarter of it to warm up',
+    positive,
+    DEFAULT_EFFORT.seconds,
+  )
   .option('--json <file>', 'add the results to a file, as JSON lines')
   .addHelpText('after', listed)
   .action(async (scenarios: string[], chosen: Options) => {

@@ -7,6 +7,9 @@ export interface Effort {
   seconds: number
 }
 
+/** What is measured unless somebody asks for another effort. */
+export const DEFAULT_EFFORT: Effort = { rounds: 5, seconds: 1 }
+
 /** The result of one scenario. */
 export interface Report {
   title: string

@@ -10,6 +10,7 @@ import { runLoad } from '../src/load.js'
 import { waitsOf } from '../src/scenarios/priority.js'
 import { parseFigures } from '../src/report.js'
 import { Server } from '../src/server.js'
+import { driftSeconds } from '../src/timer-drift.js'
 
 const PERIOD_NS = '1000000'
 const SECONDS = '0.08'
@@ -66,6 +67,10 @@ test.each(['block', 'poll', 'setImmediate'])('timer in Node, %s: none is lost', 
   expect(expirations).toBeGreaterThanOrEqual(TICKS)
   expect(driftPeriods).toBe(0)
   expectAscending(parseLatencies(line))
+})
+
+test('drift is looked for in a minute, and in a short run as shortly', () => {
+  expect([0.05, 1, 5].map(driftSeconds)).toEqual([0.05, 60, 60])
 })
 
 test('setInterval is measured, whatever it loses', async () => {

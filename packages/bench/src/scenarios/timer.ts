@@ -3,7 +3,7 @@
  * the measuring process allocates.
  *
  * Lateness is the handler's clock less the instant at which the expiration was due, for each expiration: one wake-up that is ten periods
- * late counts ten times.
+ * late counts ten times. A run of a minute at the end looks for drift alone.
  */
 import { output } from '../child.js'
 import { cProgram } from '../c-program.js'
@@ -35,6 +35,7 @@ import {
 } from '../report.js'
 import { eachRound, inTurn } from '../rounds.js'
 import { serverFile } from '../server.js'
+import { timerDrift } from '../timer-drift.js'
 
 const RATES = [
   { name: '1 kHz', periodNs: 1_000_000 },
@@ -102,16 +103,17 @@ export async function benchTimer({ rounds, seconds }: Effort): Promise<Report> {
       }
     }
   }
+  const drift = await timerDrift(RATES, seconds)
   const views = CONDITIONS.flatMap((condition) =>
     RATES.map((rate) => view(samples, rate.name, condition, contenders)),
   )
   return {
     title: `timer: lateness of periodic timers, ${rounds} rounds of ${seconds} s`,
-    tables: views.map(({ table }) => table),
-    bars: bars(samples),
+    tables: [...views.map(({ table }) => table), drift.table],
+    bars: [...bars(samples), drift.bar],
     plots: views.map(({ plot }) => plot),
     missing,
-    samples,
+    samples: [...samples, ...drift.samples],
   }
 }
 
