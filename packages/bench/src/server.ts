@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { cProgram } from './c-program.js'
 import { pinned, processors } from './machine.js'
 
@@ -21,6 +21,16 @@ export type Candidate = (path: string) => string[]
 /** The path of a compiled program in `servers/`. */
 export function serverFile(name: string): string {
   return fileURLToPath(new URL(`./servers/${name}.js`, import.meta.url))
+}
+
+/**
+ * A Node program whose loop has the server's processor for itself, as a C program has: V8's threads run on the other one. What is late
+ * else, by milliseconds, is late because of them.
+ */
+export function loopAlone(name: string, args: readonly string[]): string[] {
+  const preload = pathToFileURL(serverFile('threads-elsewhere'))
+  preload.search = `processor=${processors().load}`
+  return [process.execPath, '--import', preload.href, serverFile(name), ...args]
 }
 
 export const cEpoll =

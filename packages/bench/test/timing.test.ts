@@ -5,6 +5,7 @@ import { cProgram } from '../src/c-program.js'
 import { output } from '../src/child.js'
 import { parseCyclictest } from '../src/cyclictest.js'
 import { Latencies, parseLatencies } from '../src/latencies.js'
+import { pinned, processors } from '../src/machine.js'
 import { monotonicNs } from '../src/monotonic.js'
 import { runLoad } from '../src/load.js'
 import { waitsOf } from '../src/scenarios/priority.js'
@@ -67,6 +68,19 @@ test.each(['block', 'poll', 'setImmediate'])('timer in Node, %s: none is lost', 
   expect(expirations).toBeGreaterThanOrEqual(TICKS)
   expect(driftPeriods).toBe(0)
   expectAscending(parseLatencies(line))
+})
+
+test("only the loop's thread stays on the server's processor", async () => {
+  const list = `for (const thread of fs.readdirSync('/proc/self/task'))
+    console.log(thread == process.pid, fs.readFileSync('/proc/self/task/' + thread + '/status', 'latin1').match(/Cpus_allowed_list:\\t(.*)/)[1])`
+  const { server: own, load: other } = processors()
+  const preload = `${server('threads-elsewhere')}?processor=${other}`
+  const printed = await output(
+    pinned(own, [process.execPath, '--import', `file://${preload}`, '--eval', list]),
+  )
+  const threads = printed.trim().split('\n')
+  expect(threads.filter((thread) => thread.startsWith('true'))).toEqual([`true ${own}`])
+  expect(new Set(threads.filter((thread) => thread.startsWith('false')))).toEqual(new Set([`false ${other}`]))
 })
 
 test('drift is looked for in a minute, and in a short run as shortly', () => {

@@ -22,7 +22,7 @@ import {
   type Report,
 } from '../report.js'
 import { eachRound, inTurn } from '../rounds.js'
-import { Server, serverFile, type Candidate } from '../server.js'
+import { loopAlone, Server, serverFile, type Candidate } from '../server.js'
 
 const FLOOD = { clients: 200, pipeline: 16 }
 
@@ -42,23 +42,25 @@ interface Sample extends LatencyFigures {
 const ours =
   (priority: 'high' | 'normal', chunkMicros: number) =>
   (seconds: number): Candidate =>
-  (path) => [
-    process.execPath,
-    serverFile('priority-fd-reactor'),
-    path,
-    String(seconds),
-    priority,
-    String(chunkMicros),
-  ]
+  (path) =>
+    loopAlone('priority-fd-reactor', [path, String(seconds), priority, String(chunkMicros)])
 
 const HIGH: Contender = { name: 'ours, high priority', candidate: ours('high', 100) }
 const LONG: Contender = { name: 'ours, high priority, chunkMicros 500', candidate: ours('high', 500) }
 const SAME: Contender = { name: 'ours, all of one priority', candidate: ours('normal', 100) }
+const SHARING: Contender = {
+  name: "ours, high priority, V8's threads on the same processor",
+  candidate: (seconds) => (path) => [
+    process.execPath,
+    serverFile('priority-fd-reactor'),
+    ...[path, String(seconds), 'high', '100'],
+  ],
+}
 const NET: Contender = {
   name: 'Node net',
-  candidate: (seconds) => (path) => [process.execPath, serverFile('priority-net'), path, String(seconds)],
+  candidate: (seconds) => (path) => loopAlone('priority-net', [path, String(seconds)]),
 }
-const ALL = [HIGH, LONG, SAME, NET]
+const ALL = [HIGH, LONG, SHARING, SAME, NET]
 
 export async function benchPriority({ rounds, seconds }: Effort): Promise<Report> {
   const samples: Sample[] = []

@@ -5,6 +5,7 @@
  * Lateness is the handler's clock less the instant at which the expiration was due, for each expiration: one wake-up that is ten periods
  * late counts ten times. A run of a minute at the end looks for drift alone.
  */
+import { spawnSync } from 'node:child_process'
 import { output } from '../child.js'
 import { cProgram } from '../c-program.js'
 import { cyclictest, hasCyclictest } from '../cyclictest.js'
@@ -34,7 +35,7 @@ import {
   type Table,
 } from '../report.js'
 import { eachRound, inTurn } from '../rounds.js'
-import { serverFile } from '../server.js'
+import { loopAlone, serverFile } from '../server.js'
 import { timerDrift } from '../timer-drift.js'
 
 const RATES = [
@@ -74,7 +75,28 @@ interface Sample extends Lateness {
 
 const C: Contender = { name: 'C, blocking', run: async (setting) => c('block', setting) }
 const BLOCKING: Contender = { name: 'ours, blocking', run: async (setting) => node('block', setting) }
+const SHARING: Contender = {
+  name: "ours, blocking, V8's threads on the same processor",
+  run: async (setting) =>
+    measured([process.execPath, serverFile('timer'), ...nodeArguments('block', setting)]),
+}
 const POLLING: Contender = { name: 'ours, busy polling', run: async (setting) => node('poll', setting) }
+/** How it stands with `SCHED_FIFO`; V8's threads do not inherit it. */
+const REAL_TIME = ['chrt', '--reset-on-fork', '--fifo', '10']
+const quiet = ({ condition }: Setting): boolean => condition === 'quiet'
+const REAL_TIME_CONTENDERS: Contender[] = [
+  { name: 'C, blocking, SCHED_FIFO', when: quiet, run: async (setting) => c('block', setting, REAL_TIME) },
+  {
+    name: 'ours, blocking, SCHED_FIFO',
+    when: quiet,
+    run: async (setting) => node('block', setting, '', REAL_TIME),
+  },
+  {
+    name: 'ours, busy polling, SCHED_FIFO',
+    when: quiet,
+    run: async (setting) => node('poll', setting, '', REAL_TIME),
+  },
+]
 const C_POLLING: Contender = { name: 'C, polling epoll', run: async (setting) => c('poll', setting) }
 const CLOCK: Contender = { name: 'C, spinning on the clock', run: async (setting) => c('clock', setting) }
 const INTERVAL: Contender = {
@@ -119,14 +141,24 @@ export async function benchTimer({ rounds, seconds }: Effort): Promise<Report> {
 
 /** Everybody who is installed, and who is not. */
 function present(): { contenders: Contender[]; missing: string[] } {
-  const contenders = [C, BLOCKING, C_POLLING, POLLING, CLOCK, INTERVAL, IMMEDIATE]
+  const contenders = [C, BLOCKING, SHARING, C_POLLING, POLLING, CLOCK, INTERVAL, IMMEDIATE]
   const missing: string[] = []
   const nanotimer = modulePeer('nanotimer')
   if (nanotimer === undefined) missing.push(missingPeer('nanotimer'))
   else contenders.push({ name: 'nanotimer', run: async (setting) => node('nanotimer', setting, nanotimer) })
+  if (mayBeRealTime()) contenders.push(...REAL_TIME_CONTENDERS)
+  else
+    missing.push(
+      'SCHED_FIFO: not permitted here (CAP_SYS_NICE, or `ulimit -r`), or chrt (util-linux) is missing',
+    )
   if (hasCyclictest()) contenders.push(CYCLICTEST)
   else missing.push(missingPeer('cyclictest'))
   return { contenders, missing }
+}
+
+function mayBeRealTime(): boolean {
+  const [file = '', ...options] = REAL_TIME
+  return spawnSync(file, [...options, 'true']).status === 0
 }
 
 const CYCLICTEST: Contender = {
@@ -135,14 +167,26 @@ const CYCLICTEST: Contender = {
   run: async ({ periodNs, seconds }) => cyclictest(processors().server, periodNs, seconds),
 }
 
-async function c(mode: 'block' | 'poll' | 'clock', { periodNs, seconds }: Setting): Promise<Lateness> {
-  return measured([cProgram('timer'), mode, String(periodNs), String(seconds)])
+async function c(
+  mode: 'block' | 'poll' | 'clock',
+  { periodNs, seconds }: Setting,
+  policy: readonly string[] = [],
+): Promise<Lateness> {
+  return measured([...policy, cProgram('timer'), mode, String(periodNs), String(seconds)])
 }
 
-async function node(kind: string, { periodNs, seconds, condition }: Setting, peer = ''): Promise<Lateness> {
+async function node(
+  kind: string,
+  setting: Setting,
+  peer = '',
+  policy: readonly string[] = [],
+): Promise<Lateness> {
+  return measured([...policy, ...loopAlone('timer', [...nodeArguments(kind, setting), peer])])
+}
+
+function nodeArguments(kind: string, { periodNs, seconds, condition }: Setting): string[] {
   const objects = condition === 'allocating' ? (OBJECTS_PER_SECOND * periodNs) / 1e9 : 0
-  const numbers = [periodNs, seconds, objects].map(String)
-  return measured([process.execPath, serverFile('timer'), kind, ...numbers, peer])
+  return [kind, ...[periodNs, seconds, objects].map(String)]
 }
 
 async function measured(command: readonly string[]): Promise<Lateness> {

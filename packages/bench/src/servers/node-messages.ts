@@ -19,9 +19,9 @@ else await receive()
 async function send(): Promise<void> {
   if (kind === 'send-ipc') {
     const text = 'x'.repeat(BYTES)
-    // Without waiting now and then, Node would keep all of them in memory.
+    // Without waiting now and then, Node would keep all of them in memory; without waiting at the end, disconnect() would lose some.
     for (let sent = 1; sent <= count; sent++) {
-      if (sent % 1000 !== 0) process.send?.(text)
+      if (sent % 1000 !== 0 && sent !== count) process.send?.(text)
       else await new Promise((resolve) => process.send?.(text, undefined, undefined, resolve))
     }
     process.disconnect()
