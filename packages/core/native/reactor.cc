@@ -130,14 +130,15 @@ int Reactor::Add(uint32_t index, const Slot& wanted) {
   }
   slot.used = true;
   NumberTaken(wanted.fd);
-  registrant_[static_cast<size_t>(wanted.fd)] = index;
+  registrant_[static_cast<size_t>(wanted.fd)] = static_cast<int32_t>(index);
   return 0;
 }
 
 int Reactor::Modify(uint32_t index, uint32_t interest) {
   Slot& slot = slots_[index];
   slot.interest = interest;
-  if (registrant_[static_cast<size_t>(slot.fd)] != index) return interest == 0 ? 0 : -EBADF;
+  if (registrant_[static_cast<size_t>(slot.fd)] != static_cast<int32_t>(index))
+    return interest == 0 ? 0 : -EBADF;
   if (interest == 0) {
     // Out of the set altogether: with an interest of 0 epoll still reports EPOLLHUP, without end.
     if (slot.in_set)
@@ -153,8 +154,8 @@ int Reactor::Modify(uint32_t index, uint32_t interest) {
 
 void Reactor::Remove(uint32_t index) {
   Slot& slot = slots_[index];
-  int64_t& registrant = registrant_[static_cast<size_t>(slot.fd)];
-  if (registrant == index) {
+  int32_t& registrant = registrant_[static_cast<size_t>(slot.fd)];
+  if (registrant == static_cast<int32_t>(index)) {
     Modify(index, 0);
     registrant = -1;
   }
@@ -165,7 +166,7 @@ void Reactor::Remove(uint32_t index) {
 // The kernel took the old file out of the set then, or it is a ghost there if a duplicate of it is open.
 void Reactor::NumberTaken(int fd) {
   if (static_cast<size_t>(fd) >= registrant_.size()) return;
-  int64_t& registrant = registrant_[static_cast<size_t>(fd)];
+  int32_t& registrant = registrant_[static_cast<size_t>(fd)];
   if (registrant >= 0) slots_[static_cast<size_t>(registrant)].in_set = false;
   registrant = -1;
 }

@@ -102,7 +102,7 @@ class Reactor : public std::enable_shared_from_this<Reactor> {
   napi_async_context context_ = nullptr;
   std::array<Set, 3> sets_;
   std::vector<Slot> slots_;
-  std::vector<int64_t> registrant_;  // by descriptor: the slot that registered the number last, or -1
+  std::vector<int32_t> registrant_;  // by descriptor: the slot that registered the number last, or -1
   std::shared_ptr<SharedMemory> main_memory_, main_slab_, high_memory_, high_slab_;
   Batch main_, high_;
   uint64_t batch_ = 1;

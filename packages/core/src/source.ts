@@ -122,7 +122,8 @@ export abstract class Source<Events extends EventMap<Events>>
   declare readonly eventTypes?: Events
   /** Where it is registered. */
   readonly reactor: Reactor
-  readonly #handle: FdHandle | undefined
+  /** What it owns; undefined when its descriptor is somebody else's. */
+  protected readonly ownedHandle: FdHandle | undefined
   readonly #fd: number
   readonly #interest: number
   #token: Token
@@ -145,7 +146,7 @@ export abstract class Source<Events extends EventMap<Events>>
     super()
     const { priority = 'normal', ref = true, signal } = options
     this.reactor = reactor
-    this.#handle = typeof descriptor === 'number' ? undefined : descriptor
+    this.ownedHandle = typeof descriptor === 'number' ? undefined : descriptor
     this.#fd = typeof descriptor === 'number' ? descriptor : descriptor.fd
     if (options.label !== undefined) this.#ownExtras.name = options.label
     this.#interest = registration.interest
@@ -154,7 +155,7 @@ export abstract class Source<Events extends EventMap<Events>>
       const { drain, argument = 0 } = registration
       this.#token = reactor.register(this, { fd: this.#fd, interest: 0, drain, argument, priority, ref })
     } catch (error) {
-      this.#handle?.close()
+      this.ownedHandle?.close()
       throw error
     }
     if (signal !== undefined) this.#closeOn(signal)
@@ -224,7 +225,7 @@ export abstract class Source<Events extends EventMap<Events>>
   close(): void {
     if (this.closed) return
     this.#end()
-    this.#handle?.close()
+    this.ownedHandle?.close()
     super.emit('close')
   }
 
@@ -437,7 +438,7 @@ export abstract class Source<Events extends EventMap<Events>>
 
   /** False once its descriptor was closed behind its back and the number was given to another handle. */
   protected get owned(): boolean {
-    return this.#handle?.owned ?? true
+    return this.ownedHandle?.owned ?? true
   }
 
   /** @throws ReactorError `ERR_CLOSED`. */
@@ -450,7 +451,7 @@ export abstract class Source<Events extends EventMap<Events>>
     this.assertOpen()
     for (const recall of this.#extras?.recalls ?? []) recall()
     this.#end()
-    const handle = this.#handle ?? FdHandle.adopt(this.#fd)
+    const handle = this.ownedHandle ?? FdHandle.adopt(this.#fd)
     try {
       super.emit('close')
     } catch (error) {

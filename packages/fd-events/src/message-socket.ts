@@ -61,7 +61,7 @@ export abstract class MessageSocket<
   B extends boolean = false,
   Events extends MessageEvents & EventMap<Events> = MessageEvents,
 > extends Source<Events> {
-  readonly #handle: FdHandle
+  declare protected readonly ownedHandle: FdHandle
   readonly #borrow: boolean
   readonly #maxFds: number
   readonly #highWaterMark: number
@@ -87,7 +87,6 @@ export abstract class MessageSocket<
     const argument = messageArgument({ maxBytes: maxMessageBytes, maxFds, credentials, pidFd, ...kind })
     const registration = { drain: Drain.Messages, interest: Interest.In | Interest.RdHup, argument }
     super(reactor, prepared(handle, options, kind.packets), registration, options)
-    this.#handle = handle
     this.#borrow = options.borrow ?? false
     this.#maxFds = maxFds
     this.#highWaterMark = options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK
@@ -99,7 +98,7 @@ export abstract class MessageSocket<
         explain: (errno, length, destination) => {
           const path = this.nameOf(destination)
           const refusal = { errno, length, path, queueLimit: this.#queueLimit }
-          return explainRefusal(this.owned ? this.#handle : undefined, refusal)
+          return explainRefusal(this.owned ? this.ownedHandle : undefined, refusal)
         },
         breaks: (errno) => this.breaks(errno),
         onCongested: (lane) => this.onCongested(lane),
@@ -140,11 +139,6 @@ export abstract class MessageSocket<
   /** What waits to be sent. */
   protected get queue(): MessageQueue {
     return this.#queue
-  }
-
-  /** The socket. */
-  protected get handle(): FdHandle {
-    return this.#handle
   }
 
   /** Gives the kernel what it takes of what waits, and closes; the rest is dropped, and so is what was not delivered. Idempotent. */
@@ -341,12 +335,12 @@ export abstract class MessageSocket<
 
   /** send(2) to whom it is connected: how many bytes, or -errno. */
   protected sendBytes(bytes: Uint8Array, offset: number, length: number): number {
-    return this.reactor.send(this.#handle, bytes, offset, length)
+    return this.reactor.send(this.ownedHandle, bytes, offset, length)
   }
 
   /** sendmmsg(2) of the first `count`: how many, or -errno. */
   protected sendPacked(packed: PackedMessages, count: number): number {
-    return packed.send(this.#handle, count)
+    return packed.send(this.ownedHandle, count)
   }
 
   #flush(hasRoom: boolean): void {

@@ -34,7 +34,7 @@ export class End extends Source<SourceEvents> {
   gone = false
   /** Whether all that is for it has been sent. */
   finished = false
-  readonly #handle: FdHandle
+  declare readonly ownedHandle: FdHandle
   readonly #onReady: (revents: number) => void
 
   constructor(
@@ -47,12 +47,7 @@ export class End extends Source<SourceEvents> {
     this.socket = isSocket
     this.unread = unread
     this.unsent = unsent
-    this.#handle = handle
     this.#onReady = onReady
-  }
-
-  get handle(): FdHandle {
-    return this.#handle
   }
 
   /** Applies what the flows wait for. */

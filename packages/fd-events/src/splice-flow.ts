@@ -122,7 +122,7 @@ export class Flow {
       const bytes = Buffer.allocUnsafe(this.#held)
       this.#copied = bytes.subarray(0, readSync(this.#readEnd.fd, bytes))
     }
-    const sent = this.#reactor.send(to.handle, this.#copied, 0, this.#copied.length)
+    const sent = this.#reactor.send(to.ownedHandle, this.#copied, 0, this.#copied.length)
     if (sent > 0) this.#copied = this.#copied.subarray(sent)
     return sent
   }

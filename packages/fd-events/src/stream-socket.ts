@@ -61,6 +61,7 @@ class Extras {
   /** Undefined unless descriptors are received. */
   fds: ChunkFds | undefined
   cancelRetry: (() => void) | undefined
+  highWaterMark = DEFAULT_HIGH_WATER_MARK
 }
 
 /**
@@ -76,8 +77,7 @@ export abstract class StreamSocket<
   B extends Borrow = false,
   Events extends StreamEvents<B> & EventMap<Events> = StreamEvents<B>,
 > extends Source<Events> {
-  readonly #socket: FdHandle
-  readonly #highWaterMark: number
+  declare protected readonly ownedHandle: FdHandle
   readonly #onClosed: (() => void) | undefined
   #state = 0
   /** Its own from the first write on, as is what is unread: an idle connection costs little. */
@@ -97,11 +97,10 @@ export abstract class StreamSocket<
     registration: SourceRegistration = STREAM,
   ) {
     super(reactor, prepared(reactor, handle, options), registration, options)
-    this.#socket = handle
     if (options.allowHalfOpen === true) this.#state |= HALF_OPEN
     if (options.borrow === true) this.#state |= LENDS_VIEWS
     if (options.borrow === 'offsets') this.#state |= LENDS_OFFSETS
-    this.#highWaterMark = options.highWaterMark ?? DEFAULT_HIGH_WATER_MARK
+    if (options.highWaterMark !== undefined) this.#ownExtras.highWaterMark = options.highWaterMark
     this.#onClosed = onClosed
     if (registration.drain === Drain.StreamControl) this.#ownExtras.fds = new ChunkFds()
     const { idleTimeout, headerTimeout, writeTimeout } = options
@@ -171,7 +170,7 @@ export abstract class StreamSocket<
   /** How many bytes the kernel holds that the peer has not taken; of a Unix socket, the memory that they take. */
   get unsentLength(): number {
     // Asked by a timer: a descriptor that was closed behind our back must not throw there.
-    return this.closed || !this.owned ? 0 : Math.max(0, socket.unsent(this.#socket.fd))
+    return this.closed || !this.owned ? 0 : Math.max(0, socket.unsent(this.ownedHandle.fd))
   }
 
   /** The header of a message is complete: `headerTimeout` no longer runs. */
@@ -227,7 +226,7 @@ export abstract class StreamSocket<
     if (this.writableEnded)
       throw new ReactorError('ERR_STREAM_ENDED', `${this.label}: it was asked to send after end()`)
     if (this.#extras?.broken !== undefined) throw this.#extras.broken
-    this.#ownQueue.push({ send: () => this.#count(send(this.#socket)), drop })
+    this.#ownQueue.push({ send: () => this.#count(send(this.ownedHandle)), drop })
     this.#askFlush()
   }
 
@@ -527,8 +526,8 @@ export abstract class StreamSocket<
   }
 
   #sendNow(bytes: Uint8Array, offset: number, length: number, fds?: readonly FdHandle[]): number {
-    if (fds === undefined) return this.#count(this.reactor.send(this.#socket, bytes, offset, length))
-    const sent = sendWithFds(this.#socket, bytes, offset, length, fds)
+    if (fds === undefined) return this.#count(this.reactor.send(this.ownedHandle, bytes, offset, length))
+    const sent = sendWithFds(this.ownedHandle, bytes, offset, length, fds)
     if (sent !== ETOOMANYREFS) return this.#count(sent)
     // The user has as many descriptors in flight as may be open; nothing tells when a receiver takes some.
     const extras = this.#ownExtras
@@ -551,7 +550,7 @@ export abstract class StreamSocket<
   }
 
   #belowMark(): boolean {
-    if (this.#queue.length <= this.#highWaterMark) return true
+    if (this.#queue.length <= (this.#extras?.highWaterMark ?? DEFAULT_HIGH_WATER_MARK)) return true
     this.#state |= NEEDS_DRAIN
     return false
   }
@@ -568,7 +567,7 @@ export abstract class StreamSocket<
     }
     if (waiting || (this.#state & (ENDING | WRITE_SHUT)) !== ENDING) return
     this.#state |= WRITE_SHUT
-    if (this.owned) socket.shutdownWrite(this.#socket.fd) // ENOTCONN: the peer is gone, which the reading side tells
+    if (this.owned) socket.shutdownWrite(this.ownedHandle.fd) // ENOTCONN: the peer is gone, which the reading side tells
     if (this.readableEnded) this.destroy()
     else this.update()
   }
@@ -587,7 +586,7 @@ export abstract class StreamSocket<
     if (!this.flowing || (this.#state & READ_ENDED) !== 0) return this.fail(error)
     this.#ownExtras.broken = error
     this.#state &= ~NEEDS_DRAIN
-    if (this.owned) socket.shutdownRead(this.#socket.fd) // what has come is still read; behind it is the end, where the error is told
+    if (this.owned) socket.shutdownRead(this.ownedHandle.fd) // what has come is still read; behind it is the end, where the error is told
   }
 
   #limit(options: StreamOptions<B>): void {

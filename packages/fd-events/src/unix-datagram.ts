@@ -305,7 +305,7 @@ export class UnixDatagram<B extends boolean = false> extends MessageSocket<B> {
   #again(result: number, send: () => number): number {
     if ((result !== ECONNREFUSED && result !== ENOTCONN) || !this.owned) return result
     if (this.#peer === undefined || this.#peer.length === unnamedUnixAddress.length) return result
-    const connected = socket.connect(this.handle.fd, this.#peer)
+    const connected = socket.connect(this.ownedHandle.fd, this.#peer)
     return connected < 0 ? connected : send()
   }
 

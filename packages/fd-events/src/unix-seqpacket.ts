@@ -295,7 +295,7 @@ export class UnixSeqpacket<B extends boolean = false> extends MessageSocket<B, U
     }
     if (count > 0 || !this.#ending || this.#sendShut) return
     this.#sendShut = true
-    if (this.owned) socket.shutdownWrite(this.handle.fd) // ENOTCONN: the peer is gone, which the receiving side tells
+    if (this.owned) socket.shutdownWrite(this.ownedHandle.fd) // ENOTCONN: the peer is gone, which the receiving side tells
     if (this.#endTold) this.destroy()
     else this.update()
   }
