@@ -11,7 +11,10 @@ export interface ReactorOptions {
   wakeup?: WakeupName
   /** Names it, for instance to another reactor that wants a signal of its. Default `'reactor'`. */
   name?: string
-  /** For how many microseconds after activity it goes on polling before it sleeps. Default 0. More than 0 burns a core. */
+  /**
+   * For how many microseconds after activity it goes on polling before it sleeps. Default 0. More than 0 burns a core; with SCHED_FIFO it also
+   * starves what else runs there, and the kernel stops it for up to 50 ms in each second.
+   */
   busyPollMicros?: number
   /** How many events one `epoll_wait` may report, 1 … 4096. Default 256. */
   maxEventsPerBatch?: number
