@@ -2,7 +2,8 @@
  * What 10,000 open connections cost: memory of each, and how fast they are accepted; ours beside Node's `net`.
  *
  * The client is a C program in a process of its own, so each side stays below the limit of open files. Memory is that of
- * the server's process after a collection, less what it had before the first connection; the kernel's is not in it.
+ * the server's process after a collection, less what it had before; the kernel's is not in it. Connections that are closed again come first, so that
+ * what only the first ones cost is not in it either.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -79,15 +80,15 @@ export async function benchConnections({ rounds }: Effort): Promise<Report> {
 }
 
 async function hold(kind: Kind): Promise<Figures> {
-  const counts = [WARM_UP, CONNECTIONS]
-  await using server = await Server.start(holding(kind === 'ours' ? 'ours' : 'net', counts))
-  let printed = ''
-  for (const count of counts) printed = await openConnections(server, count)
-  return parseFigures(printed, FIGURES)
+  await using server = await Server.start(
+    holding(kind === 'ours' ? 'ours' : 'net', { warmUp: WARM_UP, count: CONNECTIONS }),
+  )
+  await connect(server, WARM_UP, 'close')
+  return parseFigures(await connect(server, CONNECTIONS, 'hold'), FIGURES)
 }
 
-/** Holds connections open until the server has said something, for the first time ever or again when they are closed. */
-async function openConnections(server: Server, count: number): Promise<string> {
+/** Opens connections, which are closed again at once or held until the server has said what it has to of them. */
+async function connect(server: Server, count: number, then: 'close' | 'hold'): Promise<string> {
   const [file = '', ...args] = pinned(processors().load, [cProgram('connect'), server.address, String(count)])
   const client = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const ended = once(client, 'exit')
@@ -95,7 +96,7 @@ async function openConnections(server: Server, count: number): Promise<string> {
   const printed = once(server.output, 'data', { signal })
   try {
     await once(client.stdout, 'data', { signal })
-    if (count === WARM_UP) client.stdin.end()
+    if (then === 'close') client.stdin.end()
     return (await printed).join('')
   } finally {
     client.stdin.end()
