@@ -48,10 +48,10 @@ export const anyAddress =
   (kind: 'unix' | 'tcp'): Candidate =>
   (path) => [process.execPath, serverFile('any-address'), path, kind]
 
-/** Reports what `count` open connections cost, after so many others to warm up. */
+/** Reports what `count` open connections cost. */
 export const holding =
-  (kind: string, { warmUp, count }: { warmUp: number; count: number }): Candidate =>
-  (path) => [process.execPath, '--expose-gc', serverFile('hold'), path, kind, ...[warmUp, count].map(String)]
+  (kind: string, count: number): Candidate =>
+  (path) => [process.execPath, '--expose-gc', serverFile('hold'), path, kind, String(count)]
 
 /** What is left to do when the bench ends early: one listener, however many servers run. */
 const cleanUps = new Set<() => void>()

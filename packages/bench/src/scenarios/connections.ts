@@ -2,8 +2,7 @@
  * What 10,000 open connections cost: memory of each, and how fast they are accepted; ours beside Node's `net`.
  *
  * The client is a C program in a process of its own, so each side stays below the limit of open files. Memory is that of
- * the server's process after a collection, less what it had before; the kernel's is not in it. Connections that are closed again come first, so that
- * what only the first ones cost is not in it either.
+ * the server's process after a collection, less what it had before the first connection; the kernel's is not in it.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,8 +23,6 @@ import { eachRound, inTurn } from '../rounds.js'
 import { holding, Server } from '../server.js'
 
 const CONNECTIONS = 10_000
-/** Opened and closed before. */
-const WARM_UP = 1000
 const FIGURES = ['rssBytes', 'heapBytes', 'acceptMicros', 'acceptCpuMicros'] as const
 const KINDS = ['ours', 'Node net'] as const
 
@@ -80,24 +77,15 @@ export async function benchConnections({ rounds }: Effort): Promise<Report> {
 }
 
 async function hold(kind: Kind): Promise<Figures> {
-  await using server = await Server.start(
-    holding(kind === 'ours' ? 'ours' : 'net', { warmUp: WARM_UP, count: CONNECTIONS }),
-  )
-  await connect(server, WARM_UP, 'close')
-  return parseFigures(await connect(server, CONNECTIONS, 'hold'), FIGURES)
-}
-
-/** Opens connections, which are closed again at once or held until the server has said what it has to of them. */
-async function connect(server: Server, count: number, then: 'close' | 'hold'): Promise<string> {
-  const [file = '', ...args] = pinned(processors().load, [cProgram('connect'), server.address, String(count)])
-  const client = spawn(file, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  await using server = await Server.start(holding(kind === 'ours' ? 'ours' : 'net', CONNECTIONS))
+  const command = [cProgram('connect'), server.address, String(CONNECTIONS)]
+  const [file = '', ...args] = pinned(processors().load, command)
+  const client = spawn(file, args, { stdio: ['pipe', 'ignore', 'inherit'] })
   const ended = once(client, 'exit')
-  const signal = AbortSignal.timeout(60_000)
-  const printed = once(server.output, 'data', { signal })
   try {
-    await once(client.stdout, 'data', { signal })
-    if (then === 'close') client.stdin.end()
-    return (await printed).join('')
+    const signal = AbortSignal.timeout(60_000)
+    const printed = await once(server.output, 'data', { signal })
+    return parseFigures(printed.join(''), FIGURES)
   } finally {
     client.stdin.end()
     await ended

@@ -3,9 +3,8 @@
  *
  * Bytes are counted in a server whose young generation is so large that nothing is collected in the window; there is
  * no figure otherwise. Collections are counted in another one, with V8's defaults, under the same load of 50 clients
- * without a pause: `--seconds 60` is the run that the bar means. That a program has started costs major collections, too: V8
- * looks 8 seconds later whether the heap can shrink, and lets an old generation of 8 MB not grow before it has once been looked through. The
- * window begins after the former, which the table shows, and with a collection that is asked for and not counted.
+ * without a pause: `--seconds 60` is the run that the bar means. V8 looks 8 seconds after a start whether the heap
+ * can shrink, by a major collection or two: the window begins after them, and the table shows them.
  */
 import { once } from 'node:events'
 import { runLoad } from '../load.js'
@@ -65,7 +64,7 @@ export async function benchGc({ rounds, seconds }: Effort): Promise<Report> {
       })
       if (counted.minor + counted.major > 0)
         throw new Error(`${api}: something was collected meanwhile; --seconds must be less`)
-      const collected = await measure(api, { warmUp: LONG_WARM_UP, seconds, flags: ['--expose-gc'] })
+      const collected = await measure(api, { warmUp: LONG_WARM_UP, seconds, flags: [] })
       samples.push({ round, api, counted, collected })
     }
   }

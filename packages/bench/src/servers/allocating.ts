@@ -2,7 +2,7 @@
  * An echo server that says what its messages allocated: `allocating PATH copy|borrow|offsets WARM_UP SECONDS`.
  *
  * Its window begins WARM_UP seconds after the first connection and lasts for SECONDS. `heapUsed` moves with each
- * allocation, so its growth is exact as long as nothing was collected meanwhile. Under `--expose-gc` the window begins with a collection, which is not counted.
+ * allocation, so its growth is exact as long as nothing was collected meanwhile.
  */
 import { constants, PerformanceObserver } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -62,8 +62,6 @@ async function measure(): Promise<void> {
   const warmingUp = new Collections()
   await delay(Number(warmUp) * 1000)
   const { major: majorBefore } = await warmingUp.end()
-  globalThis.gc?.()
-  await delay(1)
   const collections = new Collections()
   const begin = now()
   await delay(Number(seconds) * 1000)

@@ -1,25 +1,20 @@
 /**
- * An echo server that says what its connections cost once COUNT of them are open: `hold PATH ours|net WARM_UP COUNT`,
+ * An echo server that says what its connections cost once COUNT of them are open: `hold PATH ours|net COUNT`,
  * under `node --expose-gc`.
- *
- * The first WARM_UP connections are not counted. When they have all been closed it says `warm`: what only the first connections
- * cost, such as pages of Node's program and a larger young generation, is there by then.
  */
 import { createServer } from 'node:net'
 import { Reactor } from '@fd-reactor/core'
 import { UnixListener } from '@fd-reactor/fd-events'
 
-const [path = '', kind = '', warmUp = '0', count = '0'] = process.argv.slice(2)
+const [path = '', kind = '', count = '0'] = process.argv.slice(2)
 const backlog = 4096
 const collect = globalThis.gc
 if (collect === undefined) throw new Error('run with --expose-gc')
 
-let warming = Number(warmUp)
 let open = 0
 let begin = { ns: 0n, cpu: process.cpuUsage(), memory: process.memoryUsage() }
 
 function opened(): void {
-  if (warming > 0) return
   if (open === 0) begin = { ...begin, ns: process.hrtime.bigint(), cpu: process.cpuUsage() }
   if (++open < Number(count)) return
   const wallNs = Number(process.hrtime.bigint() - begin.ns)
@@ -39,29 +34,22 @@ function opened(): void {
   })
 }
 
-function closed(): void {
-  if (warming === 0 || --warming > 0) return
-  setImmediate(() => {
-    collect?.()
-    begin = { ...begin, memory: process.memoryUsage() }
-    console.log('warm')
-  })
+function ready(): void {
+  collect?.()
+  begin = { ...begin, memory: process.memoryUsage() }
+  console.log('ready')
 }
-
-const ready = (): void => console.log('ready')
 
 if (kind === 'ours') {
   const reactor = new Reactor()
   UnixListener.listen(reactor, path, { backlog }).on('connection', (stream) => {
     stream.on('data', (bytes) => stream.write(bytes))
-    if (warming > 0) stream.on('close', closed)
     opened()
   })
   ready()
 } else {
   const server = createServer((socket) => {
     socket.on('data', (bytes) => socket.write(bytes))
-    if (warming > 0) socket.on('close', closed)
     opened()
   })
   server.listen({ path, backlog }, ready)
