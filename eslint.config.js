@@ -12,6 +12,7 @@ const files = {
     'sys/native.ts',
     'sys/index.ts',
     'epoll.d.ts',
+    'instant.ts',
     'fd-handle.ts',
     'mapping.ts',
     'batch.ts',

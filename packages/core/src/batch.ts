@@ -5,6 +5,7 @@
  */
 import { Buffer } from 'node:buffer'
 import type { FdHandle } from './fd-handle.js'
+import type { Instant } from './instant.js'
 import type { NativeReactor } from './sys/native.js'
 
 const INTS = 10 // a record's size in 32-bit words
@@ -23,8 +24,8 @@ export interface BatchRecord {
   readonly length: number
   /** The value of a counter. */
   readonly value: bigint
-  /** What a timer's own clock showed when its counter was read, in nanoseconds. */
-  readonly time: bigint
+  /** The same as a number: exact below 2^53, and without allocating. */
+  readonly numericValue: number
   /** `MessageFlag`s (of `sys`) of a message. */
   readonly messageFlags: number
   /** Where a message's head lies in `slab`, if it has one. */
@@ -35,6 +36,8 @@ export interface BatchRecord {
   readonly words: Int32Array
   /** The drained bytes as a view of the slab. The same view may serve a later record, so it must not be kept. */
   view(): Buffer
+  /** Nanoseconds from `earlier` to when a timer's counter was read, on the timer's own clock: exact below 2^53. */
+  since(earlier: Instant): number
 }
 
 /**
@@ -90,8 +93,16 @@ export class Batch implements BatchRecord {
     return this.#values[(this.index + 1) * WORDS + 3] ?? 0n
   }
 
-  get time(): bigint {
-    return this.#times[(this.index + 1) * WORDS + 4] ?? 0n
+  get numericValue(): number {
+    const at = (this.index + 1) * INTS
+    return ((this.#ints[at + 7] ?? 0) >>> 0) * 2 ** 32 + ((this.#ints[at + 6] ?? 0) >>> 0)
+  }
+
+  since(earlier: Instant): number {
+    const at = (this.index + 1) * INTS
+    return (
+      ((this.#ints[at + 9] ?? 0) - earlier.high) * 2 ** 32 + (((this.#ints[at + 8] ?? 0) >>> 0) - earlier.low)
+    )
   }
 
   get messageHead(): number {

@@ -16,6 +16,7 @@ export {
   takeMessageHead,
   type MessageHead,
 } from './message-record.js'
+export { Instant } from './instant.js'
 export { Mapping, type CellPlace, type MappingRequest, type MemoryAdvice } from './mapping.js'
 export type { NativeCell } from './sys/native.js'
 export { once, type OnceOptions } from './once.js'

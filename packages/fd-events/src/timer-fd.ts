@@ -4,7 +4,7 @@
  * The schedule lives in the kernel (`first + n × interval`, always absolute), so a late handler never moves the next tick. One 8-byte
  * read for each batch, done by the native drain, says how many expirations have passed; the rest is arithmetic on that count.
  */
-import { Drain, FdHandle, Interest, Source, SystemError } from '@fd-reactor/core'
+import { Drain, FdHandle, Instant, Interest, Source, SystemError } from '@fd-reactor/core'
 import type { BatchRecord, Reactor, SourceEvents, SourceStats } from '@fd-reactor/core'
 import { Clock, timerfd, TimerFlag } from '@fd-reactor/core/sys'
 import {
@@ -18,7 +18,7 @@ import {
   type TimerSettings,
   type TimerStartOptions,
 } from './timer-options.js'
-import { Schedule } from './timer-schedule.js'
+import { Schedule, type Reading } from './timer-schedule.js'
 
 /** The events of a {@link TimerFd}. */
 export interface TimerFdEvents extends SourceEvents {
@@ -86,7 +86,7 @@ export class TimerFd extends Source<TimerFdEvents> {
   readonly #settings: TimerSettings
   #first: number | bigint | undefined
   #schedule: Schedule
-  #armedNs = 0n
+  #armed = new Instant(0n)
   #live = false
   #stepped = false
   #wanted: boolean
@@ -109,7 +109,7 @@ export class TimerFd extends Source<TimerFdEvents> {
     this.#settings = settings
     this.#wanted = options.ref ?? true
     this.#first = first
-    this.#schedule = this.#plan(BigInt(intervalNs))
+    this.#schedule = this.#plan(intervalNs)
     this.#arm()
   }
 
@@ -156,7 +156,7 @@ export class TimerFd extends Source<TimerFdEvents> {
 
   /** Nanoseconds from one expiration to the next; 0 when there is one only. */
   get intervalNs(): number {
-    return Number(this.#schedule.intervalNs)
+    return this.#schedule.intervalNs
   }
 
   override get stats(): TimerFdStats {
@@ -198,7 +198,7 @@ export class TimerFd extends Source<TimerFdEvents> {
     const now = timerfd.now(this.#settings.clock)
     // Arming clears the kernel's count, and a count that was drained by now will be taken for one of the old arming.
     if (this.#live) this.#count(this.#schedule.due(now))
-    this.#schedule.changeInterval(BigInt(intervalNs), now)
+    this.#schedule.changeInterval(intervalNs, now)
     if (this.#live) this.#arm()
     this.#tellSoon()
     return this
@@ -238,7 +238,7 @@ export class TimerFd extends Source<TimerFdEvents> {
 
   onRecord(record: BatchRecord): void {
     this.onSettle(record)
-    this.#tell(record.time)
+    this.#tell(record)
   }
 
   override onSettle(record: BatchRecord): void {
@@ -246,11 +246,11 @@ export class TimerFd extends Source<TimerFdEvents> {
     if (record.result === ECANCELED) return this.#onClockStep()
     if (record.result < 0) return this.fail(new SystemError(record.result, 'read', { path: this.label }))
     // Read before the last arming: it counts what that arming has replaced.
-    if (record.time >= this.#armedNs) this.#count(Number(record.value))
+    if (record.since(this.#armed) >= 0) this.#count(record.numericValue)
   }
 
   protected override emitKept(): void {
-    this.#tell(timerfd.now(this.#settings.clock))
+    this.#tell(new Instant(timerfd.now(this.#settings.clock)))
   }
 
   /** `for await (const { expirations, latenessNs } of timer)`: each tick. */
@@ -258,10 +258,10 @@ export class TimerFd extends Source<TimerFdEvents> {
     for await (const [expirations, latenessNs] of this.events('tick')) yield { expirations, latenessNs }
   }
 
-  #plan(intervalNs: bigint): Schedule {
+  #plan(intervalNs: number): Schedule {
     if (typeof this.#first === 'bigint') return new Schedule(this.#first, intervalNs)
     const now = timerfd.now(this.#settings.clock)
-    if (this.#first === undefined) return new Schedule(now + intervalNs, intervalNs, now)
+    if (this.#first === undefined) return new Schedule(now + BigInt(intervalNs), intervalNs, now)
     return new Schedule(now + BigInt(this.#first), intervalNs)
   }
 
@@ -271,7 +271,7 @@ export class TimerFd extends Source<TimerFdEvents> {
       this.#schedule.follow(timerfd.now(this.#settings.clock))
     }
     // Read afterwards: the clock cannot be set between this and a later read without that read saying so.
-    this.#armedNs = timerfd.now(this.#settings.clock)
+    this.#armed = new Instant(timerfd.now(this.#settings.clock))
     this.#live = true
     this.#hold()
     if (this.#stepped) this.#tellSoon()
@@ -284,7 +284,7 @@ export class TimerFd extends Source<TimerFdEvents> {
       ? TimerFlag.Absolute | TimerFlag.CancelOnSet
       : TimerFlag.Absolute
     try {
-      timerfd.set(this.fd, flags, nextNs < LAST_INSTANT ? nextNs : LAST_INSTANT, intervalNs)
+      timerfd.set(this.fd, flags, nextNs < LAST_INSTANT ? nextNs : LAST_INSTANT, BigInt(intervalNs))
       return true
     } catch (error) {
       if (error instanceof SystemError && error.errno === ECANCELED) return false
@@ -303,11 +303,11 @@ export class TimerFd extends Source<TimerFdEvents> {
     this.#schedule.count(expirations)
     this.#expirations += expirations
     this.#kept += expirations
-    if (expirations > 0 && this.#schedule.intervalNs === 0n) this.#live = false
+    if (expirations > 0 && this.#schedule.intervalNs === 0) this.#live = false
   }
 
   /** Emits what is due, as long as somebody takes it: any handler may pause, close, or arm anew. */
-  #tell(nowNs: bigint): void {
+  #tell(now: Reading): void {
     if (this.#stepped && this.flowing) {
       this.#stepped = false
       this.emit('clockStep')
@@ -324,8 +324,8 @@ export class TimerFd extends Source<TimerFdEvents> {
     for (let left = ticks; left > 0 && this.#kept > 0 && this.#canTick; left--) {
       const expirations = catchUp === 'coalesce' ? this.#kept : 1
       this.#kept -= expirations
-      this.#hold()
-      this.emit('tick', expirations, this.#schedule.latenessNs(nowNs, this.#kept))
+      if (!this.#live) this.#hold()
+      this.fire('tick', expirations, this.#schedule.latenessNs(now, this.#kept))
     }
   }
 

@@ -1,62 +1,96 @@
 /**
  * The arithmetic of a timer: when expirations are due, how many have passed, how late the newest is.
  *
- * Everything is computed from the points of one grid, `anchor + n × interval`, so no error can add up. Nothing here reads a
- * clock or calls the kernel.
+ * Everything is computed from the points of one grid, `anchor + n × interval`, so no error can add up: a tick only counts, in
+ * numbers, and instants are made from the count when somebody asks for one. Nothing here reads a clock or calls the kernel.
  */
+import { Instant } from '@fd-reactor/core'
+
+/** Something that was read from the timer's clock. */
+export interface Reading {
+  since(earlier: Instant): number
+}
+
 export class Schedule {
   #anchorNs: bigint
-  #intervalNs: bigint
-  #nextNs: bigint
-  #newestNs: bigint
+  #intervalNs: number
+  /** The first expiration that `#counted` counts. */
+  #firstNs: bigint
+  #first: Instant
+  #counted = 0
+  /** The newest one before that, or the anchor, */
+  #beforeNs: bigint
+  /** and how long it is from there to the first. */
+  #leadNs: number
 
-  /** Due at `firstNs` and then every `intervalNs`; 0n: once. The anchor is where an interval before the first one is counted from. */
-  constructor(firstNs: bigint, intervalNs: bigint, anchorNs = firstNs) {
+  /** Due at `firstNs` and then every `intervalNs`; 0: once. The anchor is where an interval before the first one is counted from. */
+  constructor(firstNs: bigint, intervalNs: number, anchorNs = firstNs) {
     this.#anchorNs = anchorNs
     this.#intervalNs = intervalNs
-    this.#nextNs = firstNs
-    this.#newestNs = anchorNs
+    this.#firstNs = firstNs
+    this.#first = new Instant(firstNs)
+    this.#beforeNs = anchorNs
+    this.#leadNs = Number(firstNs - anchorNs)
   }
 
   /** When the first expiration is due that was not counted yet. */
   get nextNs(): bigint {
-    return this.#nextNs
+    return this.#firstNs + BigInt(this.#counted) * BigInt(this.#intervalNs)
   }
 
-  /** The time between two expirations; 0n when there is one only. */
-  get intervalNs(): bigint {
+  /** The time between two expirations; 0 when there is one only. */
+  get intervalNs(): number {
     return this.#intervalNs
   }
 
   /** How many expirations are due by `nowNs` and were not counted yet. */
   due(nowNs: bigint): number {
-    if (nowNs < this.#nextNs) return 0
-    return this.#intervalNs === 0n ? 1 : Number((nowNs - this.#nextNs) / this.#intervalNs) + 1
+    const { nextNs } = this
+    if (nowNs < nextNs) return 0
+    return this.#intervalNs === 0 ? 1 : Number((nowNs - nextNs) / BigInt(this.#intervalNs)) + 1
   }
 
   /** Takes note of `expirations` more. */
   count(expirations: number): void {
-    if (expirations === 0) return
-    this.#nextNs += BigInt(expirations) * this.#intervalNs
-    this.#newestNs = this.#intervalNs === 0n ? this.#nextNs : this.#nextNs - this.#intervalNs
+    this.#counted += expirations
   }
 
-  /** How long ago the expiration was due that `newer` counted ones came after. */
-  latenessNs(nowNs: bigint, newer = 0): number {
+  /** How long ago the expiration was due that `newer` counted ones came after; exact for 104 days after the first, then some nanoseconds off. */
+  latenessNs(now: Reading, newer = 0): number {
     // A set clock may show less than it did when the expiration was due.
-    return Math.max(0, Number(nowNs - this.#newestNs) + newer * Number(this.#intervalNs))
+    return Math.max(0, now.since(this.#first) - this.#newestAfterFirst + newer * this.#intervalNs)
   }
 
   /** Goes on, without counting, at the first point of the grid after `nowNs`; a single expiration stays where it is. */
   follow(nowNs: bigint): void {
-    if (this.#anchorNs > nowNs || this.#intervalNs === 0n) this.#nextNs = this.#anchorNs
-    else this.#nextNs = nowNs + this.#intervalNs - ((nowNs - this.#anchorNs) % this.#intervalNs)
+    this.#restart(this.#newestNs, nowNs)
   }
 
   /** The grid goes through the newest expiration from now on, or through the anchor while there was none. */
-  changeInterval(intervalNs: bigint, nowNs: bigint): void {
-    this.#anchorNs = this.#newestNs
+  changeInterval(intervalNs: number, nowNs: bigint): void {
+    const newestNs = this.#newestNs
+    this.#anchorNs = newestNs
     this.#intervalNs = intervalNs
-    this.follow(nowNs)
+    this.#restart(newestNs, nowNs)
+  }
+
+  /** When the newest counted expiration was due, or the anchor. */
+  get #newestNs(): bigint {
+    if (this.#counted === 0) return this.#beforeNs
+    return this.#firstNs + BigInt(this.#counted - 1) * BigInt(this.#intervalNs)
+  }
+
+  get #newestAfterFirst(): number {
+    return this.#counted === 0 ? -this.#leadNs : (this.#counted - 1) * this.#intervalNs
+  }
+
+  #restart(newestNs: bigint, nowNs: bigint): void {
+    const intervalNs = BigInt(this.#intervalNs)
+    if (this.#anchorNs > nowNs || intervalNs === 0n) this.#firstNs = this.#anchorNs
+    else this.#firstNs = nowNs + intervalNs - ((nowNs - this.#anchorNs) % intervalNs)
+    this.#first = new Instant(this.#firstNs)
+    this.#beforeNs = newestNs
+    this.#leadNs = Number(this.#firstNs - newestNs)
+    this.#counted = 0
   }
 }
