@@ -1,6 +1,6 @@
 // A closed-loop load generator for echo servers on a Unix socket, or on a TCP port of the loopback interface.
 //
-//   load PATH|seqpacket:PATH|tcp://127.0.0.1:PORT SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID
+//   load PATH|seqpacket:PATH|tcp://127.0.0.1:PORT SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID [RATE]
 //
 // Every client sends PIPELINE messages of SIZE bytes in one write, waits until all of them have come back,
 // and goes on at once; a round trip is the time from that write to the last byte. What finds no room in the
@@ -8,7 +8,9 @@
 // quarter of SECONDS it measures for SECONDS and prints one line of JSON. The server's CPU time is read from
 // its process clock at both ends of the same window, so it covers exactly the messages counted, in
 // nanoseconds and over all of its threads. `spin` polls without sleeping, so that the figures hold the
-// server's wake-up only.
+// server's wake-up only. With a RATE it sends so many messages per second instead of as many as it can: the
+// writes are due at equal distances, each by a client that is free, and a round trip is counted from when its
+// write was due. One that finds no client free is late, not left out.
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
@@ -33,7 +35,7 @@ typedef struct {
   int fd;
   size_t sent;       // bytes of the current burst that have left
   size_t received;   // and that have come back
-  uint64_t sent_at;  // when its write began
+  uint64_t sent_at;  // when its write began, or was due
 } Client;
 
 // Round-trip times, in buckets that are exact below 256 ns and at most 0.8 % wide above: a few kilobytes
@@ -104,14 +106,14 @@ static void SendSome(Client* client) {
   if (sent > 0) client->sent += (size_t)sent;
 }
 
-static void Begin(Client* client) {
+static void Begin(Client* client, uint64_t due) {
   client->sent = client->received = 0;
-  client->sent_at = Nanoseconds(CLOCK_MONOTONIC);
+  client->sent_at = due;
   SendSome(client);
 }
 
-static void BeginWatched(Client* client) {
-  Begin(client);
+static void BeginWatched(Client* client, uint64_t due) {
+  Begin(client, due);
   if (client->sent < length) Watch(client, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
 }
 
@@ -145,20 +147,24 @@ static void Await(Client* client) {
 // echoes.
 static void CheckEcho(Client* client) {
   memset(echo, 0, length);
-  Begin(client);
+  Begin(client, 0);
   Await(client);
   if (memcmp(burst, echo, length) != 0) errx(1, "the server does not echo");
 }
 
 int main(int argc, char** argv) {
-  if (argc != 8)
-    errx(2, "usage: load PATH|tcp://127.0.0.1:PORT SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID");
+  if (argc != 8 && argc != 9)
+    errx(2,
+         "usage: load PATH|tcp://127.0.0.1:PORT SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID [RATE]");
   size_t size = strtoul(argv[2], NULL, 10), clients = strtoul(argv[3], NULL, 10);
   size_t pipeline = strtoul(argv[4], NULL, 10);
   length = size * pipeline;
   double seconds = strtod(argv[5], NULL);
   int timeout = strcmp(argv[6], "spin") == 0 ? 0 : 100;
   if (length == 0 || clients == 0 || !(seconds > 0)) errx(2, "SIZE, CLIENTS, PIPELINE, SECONDS: more than 0");
+  double rate = argc > 8 ? strtod(argv[8], NULL) : 0;  // 0: as many as it can
+  uint64_t interval = rate > 0 ? (uint64_t)((double)pipeline * 1e9 / rate) : 0;
+  if (rate > 0) timeout = 0;  // no sleep is as short as such an interval
   clockid_t server_clock;
   if ((errno = clock_getcpuclockid(atoi(argv[7]), &server_clock)) != 0) err(1, "pid %s", argv[7]);
 
@@ -166,16 +172,23 @@ int main(int argc, char** argv) {
   echo = malloc(length);
   Client* table = calloc(clients, sizeof *table);
   epoll = epoll_create1(EPOLL_CLOEXEC);
-  if (burst == NULL || echo == NULL || table == NULL || epoll < 0) err(1, "set-up");
+  Client** idle = calloc(clients, sizeof *idle);  // a ring of those that wait for their turn
+  size_t first_idle = 0, idlers = 0;
+  if (burst == NULL || echo == NULL || table == NULL || idle == NULL || epoll < 0) err(1, "set-up");
   for (size_t i = 0; i < length; i++) burst[i] = (char)(i * 31 + i / 251);
   for (size_t i = 0; i < clients; i++) {
     table[i].fd = Connect(argv[1]);
     CheckEcho(&table[i]);
     Watch(&table[i], EPOLL_CTL_ADD, EPOLLIN);
   }
-  for (size_t i = 0; i < clients; i++) BeginWatched(&table[i]);
-
-  uint64_t now, begin = Nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(seconds * 0.25e9), end = 0;
+  uint64_t now = Nanoseconds(CLOCK_MONOTONIC), due = now, begin = now + (uint64_t)(seconds * 0.25e9), end = 0;
+  for (size_t i = 0; i < clients; i++) {
+    if (interval > 0) {
+      idle[(first_idle + idlers++) % clients] = &table[i];
+    } else {
+      BeginWatched(&table[i], Nanoseconds(CLOCK_MONOTONIC));
+    }
+  }
   uint64_t server_cpu = 0, load_cpu = 0;
   int measuring = 0;
   struct epoll_event events[kMaxEvents];
@@ -195,9 +208,16 @@ int main(int argc, char** argv) {
       Client* client = events[i].data.ptr;
       if (events[i].events & EPOLLOUT) Continue(client);
       if (!(events[i].events & ~EPOLLOUT) || !Receive(client, echo)) continue;
-      if (measuring) Record(Nanoseconds(CLOCK_MONOTONIC) - client->sent_at);
-      BeginWatched(client);
+      uint64_t back = Nanoseconds(CLOCK_MONOTONIC);
+      if (measuring) Record(back - client->sent_at);
+      if (interval > 0) {
+        idle[(first_idle + idlers++) % clients] = client;
+      } else {
+        BeginWatched(client, back);
+      }
     }
+    for (; idlers > 0 && due <= now; idlers--, due += interval)
+      BeginWatched(idle[first_idle++ % clients], due);
   }
   if (recorded == 0) errx(1, "no message came back in %.2f s", (double)(now - begin) / 1e9);
   server_cpu = Nanoseconds(server_clock) - server_cpu;

@@ -17,6 +17,8 @@ export interface Load {
   seconds: number
   /** Whether the generator polls instead of sleeping. */
   spin?: boolean
+  /** Messages per second. Default: as many as it can. */
+  rate?: number
 }
 
 const FIGURES = [
@@ -43,10 +45,17 @@ export type LoadFigure = (typeof FIGURES)[number]
 /** Loads `server` and measures. */
 export async function runLoad(
   server: Server,
-  { clients, bytes = SMALL_BYTES, pipeline, seconds, spin = false }: Load,
+  { clients, bytes = SMALL_BYTES, pipeline, seconds, spin = false, rate = 0 }: Load,
 ): Promise<LoadFigures> {
   const numbers = [bytes, clients, pipeline, seconds].map(String)
-  const command = [cProgram('load'), server.address, ...numbers, spin ? 'spin' : 'block', String(server.pid)]
+  const command = [
+    cProgram('load'),
+    server.address,
+    ...numbers,
+    spin ? 'spin' : 'block',
+    String(server.pid),
+    String(rate),
+  ]
   const line = await output(pinned(processors().load, command))
   return { ...parseFigures(line, FIGURES), distribution: parseDistribution(line) }
 }
