@@ -19,7 +19,7 @@ class Environment;
 
 struct ReactorOptions {
   uint32_t max_events = 256;
-  uint32_t chunk_records = 64;
+  uint32_t chunk_records = 32;
   int64_t busy_poll_ns = 0;
   bool measure = false;
 };

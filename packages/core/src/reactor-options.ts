@@ -18,9 +18,9 @@ export interface ReactorOptions {
   busyPollMicros?: number
   /** How many events one `epoll_wait` may report, 1 … 4096. Default 256. */
   maxEventsPerBatch?: number
-  /** While there are sources of high priority: after how many other records they are polled again. Default 64. */
+  /** While there are sources of high priority: after how many other records they are polled again. Default 32. */
   chunkRecords?: number
-  /** While there are sources of high priority: after how many microseconds of other handlers they are polled again. Default 100. */
+  /** While there are sources of high priority: after how many microseconds of other handlers they are polled again. Default 50. */
   chunkMicros?: number
   /** Keeps histograms of handler time and delivery delay. Default false: then no clock is read. */
   measure?: boolean

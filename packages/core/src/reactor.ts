@@ -70,11 +70,11 @@ export class Reactor implements Disposable {
       wakeup = 'uv',
       busyPollMicros = 0,
       maxEventsPerBatch = 256,
-      chunkRecords = 64,
+      chunkRecords = 32,
       measure = false,
     } = options
     this.name = options.name ?? 'reactor'
-    this.#chunkMs = (options.chunkMicros ?? 100) / 1000
+    this.#chunkMs = (options.chunkMicros ?? 50) / 1000
     this.#onHandlerError = options.onHandlerError ?? 'throw'
     this.#measurements = measure ? new Measurements() : undefined
     const made = native().createReactor(

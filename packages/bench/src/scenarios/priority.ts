@@ -40,20 +40,20 @@ interface Sample extends LatencyFigures {
 }
 
 const ours =
-  (priority: 'high' | 'normal', chunkMicros: number) =>
+  (priority: 'high' | 'normal', ...chunkMicros: [number?]) =>
   (seconds: number): Candidate =>
   (path) =>
-    loopAlone('priority-fd-reactor', [path, String(seconds), priority, String(chunkMicros)])
+    loopAlone('priority-fd-reactor', [path, String(seconds), priority, ...chunkMicros.map(String)])
 
-const HIGH: Contender = { name: 'ours, high priority', candidate: ours('high', 100) }
+const HIGH: Contender = { name: 'ours, high priority', candidate: ours('high') }
 const LONG: Contender = { name: 'ours, high priority, chunkMicros 500', candidate: ours('high', 500) }
-const SAME: Contender = { name: 'ours, all of one priority', candidate: ours('normal', 100) }
+const SAME: Contender = { name: 'ours, all of one priority', candidate: ours('normal') }
 const SHARING: Contender = {
   name: "ours, high priority, V8's threads on the same processor",
   candidate: (seconds) => (path) => [
     process.execPath,
     serverFile('priority-fd-reactor'),
-    ...[path, String(seconds), 'high', '100'],
+    ...[path, String(seconds), 'high'],
   ],
 }
 const NET: Contender = {
