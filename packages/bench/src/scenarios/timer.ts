@@ -97,6 +97,12 @@ const REAL_TIME_CONTENDERS: Contender[] = [
     run: async (setting) => node('poll', setting, '', REAL_TIME),
   },
 ]
+/** With Node's own code on pages of 2 MiB. */
+const LARGE_PAGES: Contender = {
+  name: 'ours, blocking, --use-largepages',
+  when: quiet,
+  run: async (setting) => node('block', setting, '', ['env', 'NODE_OPTIONS=--use-largepages=silent']),
+}
 const C_POLLING: Contender = { name: 'C, polling epoll', run: async (setting) => c('poll', setting) }
 const CLOCK: Contender = { name: 'C, spinning on the clock', run: async (setting) => c('clock', setting) }
 const INTERVAL: Contender = {
@@ -141,7 +147,7 @@ export async function benchTimer({ rounds, seconds }: Effort): Promise<Report> {
 
 /** Everybody who is installed, and who is not. */
 function present(): { contenders: Contender[]; missing: string[] } {
-  const contenders = [C, BLOCKING, SHARING, C_POLLING, POLLING, CLOCK, INTERVAL, IMMEDIATE]
+  const contenders = [C, BLOCKING, SHARING, LARGE_PAGES, C_POLLING, POLLING, CLOCK, INTERVAL, IMMEDIATE]
   const missing: string[] = []
   const nanotimer = modulePeer('nanotimer')
   if (nanotimer === undefined) missing.push(missingPeer('nanotimer'))
@@ -170,18 +176,18 @@ const CYCLICTEST: Contender = {
 async function c(
   mode: 'block' | 'poll' | 'clock',
   { periodNs, seconds }: Setting,
-  policy: readonly string[] = [],
+  prefix: readonly string[] = [],
 ): Promise<Lateness> {
-  return measured([...policy, cProgram('timer'), mode, String(periodNs), String(seconds)])
+  return measured([...prefix, cProgram('timer'), mode, String(periodNs), String(seconds)])
 }
 
 async function node(
   kind: string,
   setting: Setting,
   peer = '',
-  policy: readonly string[] = [],
+  prefix: readonly string[] = [],
 ): Promise<Lateness> {
-  return measured([...policy, ...loopAlone('timer', [...nodeArguments(kind, setting), peer])])
+  return measured([...prefix, ...loopAlone('timer', [...nodeArguments(kind, setting), peer])])
 }
 
 function nodeArguments(kind: string, { periodNs, seconds, condition }: Setting): string[] {
