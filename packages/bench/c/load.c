@@ -117,6 +117,18 @@ static void BeginWatched(Client* client, uint64_t due) {
   if (client->sent < length) Watch(client, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
 }
 
+static uint64_t interval;  // between two writes; 0: each client goes on at once
+static Client** idle;      // a ring of those that wait for their turn
+static size_t clients, first_idle, idlers;
+
+static void GoOn(Client* client, uint64_t now) {
+  if (interval > 0) {
+    idle[(first_idle + idlers++) % clients] = client;
+  } else {
+    BeginWatched(client, now);
+  }
+}
+
 static void Continue(Client* client) {
   SendSome(client);
   if (client->sent == length) Watch(client, EPOLL_CTL_MOD, EPOLLIN);
@@ -156,15 +168,16 @@ int main(int argc, char** argv) {
   if (argc != 8 && argc != 9)
     errx(2,
          "usage: load PATH|tcp://127.0.0.1:PORT SIZE CLIENTS PIPELINE SECONDS block|spin SERVER_PID [RATE]");
-  size_t size = strtoul(argv[2], NULL, 10), clients = strtoul(argv[3], NULL, 10);
+  size_t size = strtoul(argv[2], NULL, 10);
+  clients = strtoul(argv[3], NULL, 10);
   size_t pipeline = strtoul(argv[4], NULL, 10);
   length = size * pipeline;
   double seconds = strtod(argv[5], NULL);
   int timeout = strcmp(argv[6], "spin") == 0 ? 0 : 100;
   if (length == 0 || clients == 0 || !(seconds > 0)) errx(2, "SIZE, CLIENTS, PIPELINE, SECONDS: more than 0");
   double rate = argc > 8 ? strtod(argv[8], NULL) : 0;  // 0: as many as it can
-  uint64_t interval = rate > 0 ? (uint64_t)((double)pipeline * 1e9 / rate) : 0;
-  if (rate > 0) timeout = 0;  // no sleep is as short as such an interval
+  interval = rate > 0 ? (uint64_t)((double)pipeline * 1e9 / rate) : 0;
+  if (interval > 0) timeout = 0;  // no sleep is as short as such an interval
   clockid_t server_clock;
   if ((errno = clock_getcpuclockid(atoi(argv[7]), &server_clock)) != 0) err(1, "pid %s", argv[7]);
 
@@ -172,8 +185,7 @@ int main(int argc, char** argv) {
   echo = malloc(length);
   Client* table = calloc(clients, sizeof *table);
   epoll = epoll_create1(EPOLL_CLOEXEC);
-  Client** idle = calloc(clients, sizeof *idle);  // a ring of those that wait for their turn
-  size_t first_idle = 0, idlers = 0;
+  idle = calloc(clients, sizeof *idle);
   if (burst == NULL || echo == NULL || table == NULL || idle == NULL || epoll < 0) err(1, "set-up");
   for (size_t i = 0; i < length; i++) burst[i] = (char)(i * 31 + i / 251);
   for (size_t i = 0; i < clients; i++) {
@@ -182,13 +194,7 @@ int main(int argc, char** argv) {
     Watch(&table[i], EPOLL_CTL_ADD, EPOLLIN);
   }
   uint64_t now = Nanoseconds(CLOCK_MONOTONIC), due = now, begin = now + (uint64_t)(seconds * 0.25e9), end = 0;
-  for (size_t i = 0; i < clients; i++) {
-    if (interval > 0) {
-      idle[(first_idle + idlers++) % clients] = &table[i];
-    } else {
-      BeginWatched(&table[i], Nanoseconds(CLOCK_MONOTONIC));
-    }
-  }
+  for (size_t i = 0; i < clients; i++) GoOn(&table[i], Nanoseconds(CLOCK_MONOTONIC));
   uint64_t server_cpu = 0, load_cpu = 0;
   int measuring = 0;
   struct epoll_event events[kMaxEvents];
@@ -210,11 +216,7 @@ int main(int argc, char** argv) {
       if (!(events[i].events & ~EPOLLOUT) || !Receive(client, echo)) continue;
       uint64_t back = Nanoseconds(CLOCK_MONOTONIC);
       if (measuring) Record(back - client->sent_at);
-      if (interval > 0) {
-        idle[(first_idle + idlers++) % clients] = client;
-      } else {
-        BeginWatched(client, back);
-      }
+      GoOn(client, back);
     }
     for (; idlers > 0 && due <= now; idlers--, due += interval)
       BeginWatched(idle[first_idle++ % clients], due);

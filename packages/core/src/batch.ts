@@ -100,9 +100,7 @@ export class Batch implements BatchRecord {
 
   since(earlier: Instant): number {
     const at = (this.index + 1) * INTS
-    return (
-      ((this.#ints[at + 9] ?? 0) - earlier.high) * 2 ** 32 + (((this.#ints[at + 8] ?? 0) >>> 0) - earlier.low)
-    )
+    return earlier.until(this.#ints[at + 9] ?? 0, (this.#ints[at + 8] ?? 0) >>> 0)
   }
 
   get messageHead(): number {

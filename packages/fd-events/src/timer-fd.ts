@@ -324,7 +324,7 @@ export class TimerFd extends Source<TimerFdEvents> {
     for (let left = ticks; left > 0 && this.#kept > 0 && this.#canTick; left--) {
       const expirations = catchUp === 'coalesce' ? this.#kept : 1
       this.#kept -= expirations
-      if (!this.#live) this.#hold()
+      if (!this.#live) this.#hold() // armed as it is, it holds the process already
       this.fire('tick', expirations, this.#schedule.latenessNs(now, this.#kept))
     }
   }

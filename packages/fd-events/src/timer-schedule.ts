@@ -18,10 +18,8 @@ export class Schedule {
   #firstNs: bigint
   #first: Instant
   #counted = 0
-  /** The newest one before that, or the anchor, */
+  /** The newest one before that, or the anchor. */
   #beforeNs: bigint
-  /** and how long it is from there to the first. */
-  #leadNs: number
 
   /** Due at `firstNs` and then every `intervalNs`; 0: once. The anchor is where an interval before the first one is counted from. */
   constructor(firstNs: bigint, intervalNs: number, anchorNs = firstNs) {
@@ -30,7 +28,6 @@ export class Schedule {
     this.#firstNs = firstNs
     this.#first = new Instant(firstNs)
     this.#beforeNs = anchorNs
-    this.#leadNs = Number(firstNs - anchorNs)
   }
 
   /** When the first expiration is due that was not counted yet. */
@@ -55,7 +52,10 @@ export class Schedule {
     this.#counted += expirations
   }
 
-  /** How long ago the expiration was due that `newer` counted ones came after; exact for 104 days after the first, then some nanoseconds off. */
+  /**
+   * How long ago the expiration was due that `newer` counted ones came after: exact for 104 days after the first one, then some
+   * nanoseconds off.
+   */
   latenessNs(now: Reading, newer = 0): number {
     // A set clock may show less than it did when the expiration was due.
     return Math.max(0, now.since(this.#first) - this.#newestAfterFirst + newer * this.#intervalNs)
@@ -81,7 +81,8 @@ export class Schedule {
   }
 
   get #newestAfterFirst(): number {
-    return this.#counted === 0 ? -this.#leadNs : (this.#counted - 1) * this.#intervalNs
+    if (this.#counted === 0) return Number(this.#beforeNs - this.#firstNs)
+    return (this.#counted - 1) * this.#intervalNs
   }
 
   #restart(newestNs: bigint, nowNs: bigint): void {
@@ -90,7 +91,6 @@ export class Schedule {
     else this.#firstNs = nowNs + intervalNs - ((nowNs - this.#anchorNs) % intervalNs)
     this.#first = new Instant(this.#firstNs)
     this.#beforeNs = newestNs
-    this.#leadNs = Number(this.#firstNs - newestNs)
     this.#counted = 0
   }
 }

@@ -15,10 +15,10 @@ const POOL_BYTES = 8192
 /** Up to here a loop is quicker. */
 const SMALL_BYTES = 512
 
-let pool = new ArrayBuffer(0)
+let pool = makePool()
 let poolWords = new Int32Array(pool)
-/** Where the next copy begins: at the end, so that the first one makes a pool. */
-let next = POOL_BYTES
+/** Where the next copy begins. */
+let next = 0
 
 /** A copy of bytes that begin at a multiple of 4. */
 export function copyOut(bytes: Buffer, words: Int32Array, at: number, length: number): Buffer {
@@ -27,7 +27,11 @@ export function copyOut(bytes: Buffer, words: Int32Array, at: number, length: nu
     copy.set(bytes.subarray(at, at + length))
     return copy
   }
-  if (length >= POOL_BYTES - next) newPool()
+  if (length > POOL_BYTES - next) {
+    pool = makePool()
+    poolWords = new Int32Array(pool)
+    next = 0
+  }
   const copy = new FastBuffer(pool, next, length)
   const to = poolWords
   const first = next >> 2
@@ -39,9 +43,8 @@ export function copyOut(bytes: Buffer, words: Int32Array, at: number, length: nu
   return copy
 }
 
-function newPool(): void {
-  pool = new ArrayBuffer(POOL_BYTES)
-  markAsUntransferable(pool) // a message that is transferred must not take its neighbours along
-  poolWords = new Int32Array(pool)
-  next = 0
+function makePool(): ArrayBuffer {
+  const memory = new ArrayBuffer(POOL_BYTES)
+  markAsUntransferable(memory) // a message that is transferred must not take its neighbours along
+  return memory
 }

@@ -441,6 +441,20 @@ describe('the reader as a source', () => {
     expect(got).toHaveLength(20 * lengths.length)
   })
 
+  test('gives copies whatever size the pool of buffers has', () => {
+    const { reader, writer } = openEnds(openManual())
+    const { poolSize } = Buffer
+    Buffer.poolSize = 1001
+    try {
+      for (let length = 0; length <= 600; length++) {
+        writer.write(message(length, length))
+        expect(reader.read()?.equals(message(length, length))).toBe(true)
+      }
+    } finally {
+      Buffer.poolSize = poolSize
+    }
+  })
+
   test('for await: what was buffered when the loop was left is not lost, to whatever reads next', async () => {
     const { reader, writer } = openEnds(openReactor())
     for (let i = 0; i < 10; i++) writer.write(Buffer.from(String(i)))

@@ -40,13 +40,13 @@ interface Sample extends LatencyFigures {
 }
 
 const ours =
-  (priority: 'high' | 'normal', ...chunkMicros: [number?]) =>
+  (priority: 'high' | 'normal', ...chunkMicros: string[]) =>
   (seconds: number): Candidate =>
   (path) =>
-    loopAlone('priority-fd-reactor', [path, String(seconds), priority, ...chunkMicros.map(String)])
+    loopAlone('priority-fd-reactor', [path, String(seconds), priority, ...chunkMicros])
 
 const HIGH: Contender = { name: 'ours, high priority', candidate: ours('high') }
-const LONG: Contender = { name: 'ours, high priority, chunkMicros 500', candidate: ours('high', 500) }
+const LONG: Contender = { name: 'ours, high priority, chunkMicros 500', candidate: ours('high', '500') }
 const SAME: Contender = { name: 'ours, all of one priority', candidate: ours('normal') }
 const SHARING: Contender = {
   name: "ours, high priority, V8's threads on the same processor",
